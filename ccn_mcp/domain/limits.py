@@ -1,0 +1,65 @@
+"""Every maximum has its name here. Units come last in a name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ---- one message ----
+CONTENT_BYTES_MAX: Final = 1_048_576
+"""UTF-8 bytes of one message. Larger texts belong in a file that the message names."""
+
+TITLE_CHARS_MAX: Final = 200
+ID_CHARS_MAX: Final = 200
+"""Client session ids, idempotency keys, model names, scopes."""
+
+JSON_DEPTH_MAX: Final = 64
+JSON_INT_MAX: Final = 2**53 - 1
+"""Integers beyond this are written as strings (RFC 8785 numbers are IEEE doubles)."""
+
+# ---- writing ----
+BATCH_DRAFTS_MAX: Final = 512
+"""Entries that one transaction takes at the most."""
+
+WAITING_DRAFTS_MAX: Final = 4_096
+"""Appends that may wait for the writer; the next one is refused as busy."""
+
+STORE_WAIT_S_MAX: Final = 15.0
+"""How long an append waits for other processes before it is refused as busy."""
+
+GUARD_RETRIES_MAX: Final = 24
+"""Rounds of read, decide, append against other writers before giving up."""
+
+WAL_PAGES_MAX: Final = 1_000
+"""WAL pages after which the writer checkpoints under the turnstile."""
+
+# ---- reading ----
+PAGE_MESSAGES_MAX: Final = 200
+PAGE_MESSAGES_DEFAULT: Final = 50
+PAGE_CONVERSATIONS_MAX: Final = 100
+SEARCH_CANDIDATES_MAX: Final = 5_000
+"""Newest hits that are ranked; older ones are counted as left out."""
+
+RESULT_CHARS_MAX: Final = 40_000
+"""Characters of one tool result. Claude Code shows a preview only above 50,000."""
+
+QUERY_CHARS_MAX: Final = 400
+
+# ---- Plate ----
+PLATE_BYTES_MAX: Final = 262_144
+PLATE_TOKENS_MAX: Final = 20_000
+CONTEXT_TOKENS_DEFAULT: Final = 12_000
+CONTEXT_TOKENS_MIN: Final = 500
+CONTEXT_TOKENS_MAX: Final = 60_000
+CONTEXT_TURNS_MAX: Final = 100
+
+# ---- instances and consensus ----
+VOTERS_MAX: Final = 1_000
+"""Live instances that one evaluation looks at; the most recently seen come first."""
+
+LEASE_S_DEFAULT: Final = 12 * 3600
+FRESH_S_DEFAULT: Final = 24 * 3600
+LEASE_TOUCH_S: Final = 60
+"""A lease is renewed by reads at most this often; writes renew it for nothing."""
+
+REINIT_TRIES_MAX: Final = 3
+RELATIONAL_METRICS_MAX: Final = 7

@@ -1,0 +1,237 @@
+"""The values that pass between the node and a store. Plain, frozen, without behaviour of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ccn_mcp.domain.jcs import Json
+from ccn_mcp.domain.ledger import Head, Kind
+
+Body = dict[str, Json]
+
+SOURCES = ("tool", "hook", "import", "cli", "python", "server")
+"""Where an entry came from; set by the program, never by a model."""
+
+ROLES_CALLER = ("user", "assistant")
+ROLES = ("user", "assistant", "system", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry before it has a place in the log. Times are microseconds UTC."""
+
+    kind: Kind
+    time_us: int
+    body: Body
+    blob: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Append only if no entry of `kinds` has come at or after position `size`."""
+
+    kinds: tuple[Kind, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Drafts that are appended together or not at all.
+
+    Only the first draft may carry an idempotency key (`body["key"]`). `touch` renews instances' leases
+    in the same transaction, and may stand alone.
+    """
+
+    drafts: tuple[Draft, ...] = ()
+    guard: Guard | None = None
+    touch: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one draft. `n` is a message's position in its conversation, from 1."""
+
+    seq: int
+    time_us: int
+    body: Body
+    n: int | None = None
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The answer to a group: a receipt per draft (the first only, if replayed) and the log's head."""
+
+    receipts: tuple[Receipt, ...]
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """Identity and state of a store; `store_id` is None while nothing has been written yet."""
+
+    store_id: bytes | None
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry as it was read; `body` is None once erased."""
+
+    seq: int
+    time_us: int
+    kind: Kind
+    body: Body | None
+    blob: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordQuery:
+    """Entries by kind and subject, or by position, or by idempotency key; newest first unless asked."""
+
+    kinds: tuple[Kind, ...] = ()
+    subject: str | None = None
+    seqs: tuple[int, ...] = ()
+    principal: str | None = None
+    key: str | None = None
+    oldest_first: bool = False
+    after: int | None = None
+    limit: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; `text` is None once erased."""
+
+    seq: int
+    time_us: int
+    n: int
+    conversation_id: str
+    role: str
+    text: str | None
+    source: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageQuery:
+    """A page of one conversation, always returned oldest first.
+
+    `newest` chooses the end that is kept where more than `limit` match. `before` and `after` are
+    positions in the log (seq), exclusive; times are microseconds UTC, `since` inclusive, `until` exclusive.
+    """
+
+    conversation_id: str
+    limit: int
+    newest: bool = True
+    before: int | None = None
+    after: int | None = None
+    role: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """`total` matches in all; `older` and `newer` of them lie beyond the page."""
+
+    messages: tuple[Message, ...]
+    total: int
+    older: int
+    newer: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """Full text over all messages, or those of one conversation or scope; newest first or ranked."""
+
+    text: str
+    limit: int
+    conversation_id: str | None = None
+    scope: str | None = None
+    role: str | None = None
+    ranked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A message that matched, with a short excerpt around the first match."""
+
+    message: Message
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """`more` says that further matches exist; `candidates` is how many matches were looked at."""
+
+    hits: tuple[SearchHit, ...]
+    more: bool
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation and how far it has come."""
+
+    id: str
+    seq: int
+    time_us: int
+    scope: str
+    title: str | None
+    session_id: str | None
+    messages: int
+    last_seq: int
+    last_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationQuery:
+    """Conversations by last activity, newest first; `before` is the `last_seq` of the last one seen."""
+
+    limit: int = 20
+    scope: str | None = None
+    before: int | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """An instance as the store knows it: its newest snapshot, when it was last seen, its newest report."""
+
+    instance_id: str
+    snapshot: Body
+    snapshot_seq: int
+    seen_us: int
+    report_seq: int | None
+    report_us: int | None
+    report_body: Body | None
+    report_blob: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first thing that does not fit. `seq` is the entry it concerns, None for the log as a whole."""
+
+    code: str
+    seq: int | None
+    time_us: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a check found. `level` is the assurance level reached: None, 0 chain, 1 content complete.
+
+    `known_head` is None where the caller gave none, else whether the log still has that head.
+    """
+
+    level: int | None
+    entries: int
+    messages: int
+    erased: int
+    clock_regressions: int
+    head: Head
+    fault: Fault | None = None
+    known_head: bool | None = None

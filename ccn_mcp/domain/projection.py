@@ -1,0 +1,90 @@
+"""What can be queried about an entry, as a pure function of its hashed body.
+
+A store keeps these columns beside the log so that it can find things; `verify` computes them again from
+the hashed bytes and compares, so a query cannot return what the log does not commit to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ccn_mcp.domain.jcs import Json
+from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.models import Body, Draft
+
+
+class Columns(NamedTuple):
+    """Query columns of one entry. `subject` is the instance or the consensus group it is about."""
+
+    conversation: str | None
+    subject: str | None
+    role: str | None
+    principal: str | None
+    key: str | None
+    text: str | None
+
+
+def columns_of(kind: int, body: Body) -> Columns:
+    """The query columns that `body` commits to; a field of the wrong type counts as absent."""
+    get = body.get
+    if kind == Kind.MESSAGE:
+        return Columns(
+            _text(get("conversation")),
+            None,
+            _text(get("role")),
+            _text(get("principal")),
+            _text(get("key")),
+            _text(get("text")),
+        )
+    subject = _SUBJECTS.get(kind)
+    return Columns(
+        _text(get("conversation")),
+        _text(get(subject)) if subject else None,
+        None,
+        _text(get("principal")),
+        _text(get("key")),
+        None,
+    )
+
+
+_SUBJECTS: dict[int, str] = {
+    Kind.VECTOR: "instance",
+    Kind.METRIC: "instance",
+    Kind.CONSENSUS: "group",
+    Kind.REDACTION: "target",
+    Kind.PLATE: "digest",
+    Kind.INSTANCE: "instance",
+    Kind.VALIDATION: "instance",
+}
+
+ERASED = Columns(None, None, None, None, None, None)
+"""The columns of an erased entry: nothing of its content stays."""
+
+
+def _text(value: Json) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def scope_of(body: Body) -> str:
+    """The scope that a conversation entry names."""
+    return _text(body.get("scope")) or "default"
+
+
+_SAME: dict[int, tuple[str, ...]] = {
+    Kind.MESSAGE: ("conversation", "role", "text", "name"),
+    Kind.CONVERSATION: ("session",),
+    Kind.VECTOR: ("instance", "vec"),
+}
+
+
+def same_payload(kind: int, stored: Body, stored_blob: bytes, draft: Draft) -> bool:
+    """Whether a draft with a key that was used before says the same as the entry that used it.
+
+    Fields that the server mints anew for every request do not count.
+    """
+    if kind != draft.kind or stored_blob != draft.blob:
+        return False
+    names = _SAME.get(kind)
+    if names is None:
+        return stored == draft.body
+    return all(stored.get(name) == draft.body.get(name) for name in names)
