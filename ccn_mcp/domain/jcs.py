@@ -138,7 +138,7 @@ def decode(data: bytes | str) -> Json:
     return value
 
 
-_scan_once = json.JSONDecoder().scan_once
+_raw_decode: Final = json.JSONDecoder().raw_decode
 
 
 def loads_trusted(data: bytes) -> Json:
@@ -150,8 +150,8 @@ def loads_trusted(data: bytes) -> Json:
     text = data.decode("utf-8")
     try:
         value: Json
-        value, end = _scan_once(text, 0)
-    except (StopIteration, RecursionError) as exc:
+        value, end = _raw_decode(text)
+    except RecursionError as exc:
         raise ValueError("not JSON") from exc
     if end != len(text):
         raise ValueError("something follows the JSON value")

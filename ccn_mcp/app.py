@@ -1,0 +1,60 @@
+"""The composition root: the only place where the world (clock, randomness, store) is put together."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from ccn_mcp import settings as settings_module
+from ccn_mcp.node.context import Caller, Context
+from ccn_mcp.node.node import Node
+from ccn_mcp.settings import Settings
+from ccn_mcp.store.sqlite.store import SqliteStore
+
+ID_BYTES: Final = 15
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+class SystemClock:
+    """Wall time of this machine."""
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000
+
+
+class SystemEntropy:
+    """Names from the operating system's random source."""
+
+    def name(self, prefix: str) -> str:
+        """`prefix`, an underscore and 120 random bits in base 32: 24 lower-case letters and digits."""
+        number = int.from_bytes(secrets.token_bytes(ID_BYTES), "big")
+        return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, ID_BYTES * 8, 5))
+
+
+@asynccontextmanager
+async def node_of(settings: Settings, caller: Caller) -> AsyncIterator[Node]:
+    """A node on the store that `settings` name; nothing is opened or written before the first call."""
+    async with SqliteStore(settings.db) as store:
+        yield Node(Context(store, SystemClock(), SystemEntropy(), settings), caller)
+
+
+@asynccontextmanager
+async def open_node(
+    db: str | Path | None = None, *, settings: Settings | None = None, client: str = "python"
+) -> AsyncIterator[Node]:
+    """A node for Python programs: `async with ccn_mcp.open_node("my.db") as node:`.
+
+    `db` is a path; without it CCN_DB or the user data folder is used. The file appears with the first
+    write and is closed, complete, when the block ends.
+
+    Raises:
+        BadInput: a setting has a value that it cannot have.
+    """
+    chosen = settings if settings is not None else settings_module.load(db)
+    async with node_of(chosen, Caller(source="python", client=client)) as node:
+        yield node

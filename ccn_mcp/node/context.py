@@ -1,0 +1,77 @@
+"""What every use case is given: the store and the world, and who is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.jcs import check_text
+from ccn_mcp.domain.limits import ID_CHARS_MAX
+from ccn_mcp.ports import Clock, Entropy, Store
+from ccn_mcp.settings import Settings
+
+LOCAL = "local"
+"""The principal of stdio, of the command line and of Python: the account that owns the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the server knows it; nothing here is the caller's own claim.
+
+    `source` goes into every entry that the call makes: tool, hook, import, cli, python.
+    """
+
+    principal: str = LOCAL
+    source: str = "tool"
+    client: str = ""
+    session_id: str | None = None
+
+
+@dataclass(slots=True)
+class Context:
+    """One node: a store, a clock, names, settings. `seen_us` remembers leases to spare reads."""
+
+    store: Store
+    clock: Clock
+    entropy: Entropy
+    settings: Settings
+    seen_us: dict[str, int] = field(default_factory=dict)
+
+    def now_us(self) -> int:
+        """Microseconds since the epoch, UTC."""
+        return self.clock.now_us()
+
+
+def iso(time_us: int) -> str:
+    """`2026-11-22T15:52:07Z`: a time as people and models read it, to the second."""
+    return datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str, what: str) -> int:
+    """Microseconds of an ISO 8601 date or time; without an offset it is UTC.
+
+    Raises:
+        BadInput: not a date or time.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise BadInput(f"{what} is {text!r}; write a date or time such as 2026-11-22T15:00:00Z") from exc
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return int(when.timestamp() * 1_000_000)
+
+
+def short_text(value: str | None, what: str, most: int = ID_CHARS_MAX) -> str | None:
+    """An id, key, title or model name from outside: stripped, storable, not too long; empty is None.
+
+    Raises:
+        BadInput: too long.
+        BadText: cannot be stored.
+    """
+    if value is None or not (value := value.strip()):
+        return None
+    if len(value) > most:
+        raise BadInput(f"{what} has {len(value)} characters; at most {most} are kept, shorten it")
+    return check_text(value, what)

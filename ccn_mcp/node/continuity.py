@@ -1,0 +1,218 @@
+"""`load_plate`: what an instance is given so that it can go on where others stopped."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ccn_mcp.domain import instances
+from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.instances import Event, Instance, State, group_of
+from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.limits import (
+    CONTEXT_TOKENS_DEFAULT,
+    CONTEXT_TOKENS_MAX,
+    CONTEXT_TURNS_MAX,
+    TITLE_CHARS_MAX,
+)
+from ccn_mcp.domain.models import Conversation, ConversationQuery, Group, Message, MessageQuery, RecordQuery, Seat
+from ccn_mcp.domain.prompt import (
+    DIRECTIVE_REINIT,
+    NOTICE_PLATE_CHANGED,
+    Delivered,
+    Ids,
+    Notices,
+    Recorder,
+    Turn,
+    assemble,
+)
+from ccn_mcp.node.consensus import described_state, has_reported, last_judgement, plate_name
+from ccn_mcp.node.context import Caller, Context, short_text
+from ccn_mcp.node.conversations import open_conversation, require_conversation
+from ccn_mcp.node.instances import described, instance_draft, receipt_hash, seat_of, seat_of_session
+from ccn_mcp.node.plates import PlateInForce, delivered_plate
+from ccn_mcp.node.results import Loaded
+
+RECENT_CONVERSATIONS: Final = 20
+"""How far back `load_plate` looks for the last conversation that has messages."""
+
+
+async def load_plate(
+    ctx: Context,
+    caller: Caller,
+    *,
+    instance_id: str | None = None,
+    conversation_id: str | None = None,
+    session_id: str | None = None,
+    model: str | None = None,
+    thinking: str | None = None,
+    title: str | None = None,
+    history_tokens: int | None = None,
+) -> Loaded:
+    """Open or renew an instance in a conversation and deliver its context.
+
+    Every delivery carries a fresh receipt; its hash is in the log, so that the instance can show later
+    that this delivery arrived.
+
+    Raises:
+        UnknownInstance, UnknownConversation, InstanceFailed.
+        BadInput: `history_tokens` out of range, or a name that is too long.
+    """
+    budget = CONTEXT_TOKENS_DEFAULT if history_tokens is None else history_tokens
+    if not 0 <= budget <= CONTEXT_TOKENS_MAX:
+        raise BadInput(f"history_tokens is {budget}; give a number from 0 to {CONTEXT_TOKENS_MAX}")
+    heading = short_text(title, "title", TITLE_CHARS_MAX)
+    session = short_text(session_id, "session_id") or caller.session_id
+    wanted = short_text(conversation_id, "conversation_id")
+    if wanted is not None:
+        await require_conversation(ctx, wanted)
+    seat = await _seat(ctx, short_text(instance_id, "instance_id"), session)
+    before = Instance.from_body(seat.snapshot) if seat is not None else None
+    if before is not None:
+        instances.may_load(before)
+    described(before or _nobody(caller), client=caller.client, model=model, thinking=thinking)  # raises early
+    conversation = wanted or (before.conversation_id if before is not None else None)
+    if conversation is None:
+        conversation = await open_conversation(ctx, caller, session=session, title=heading)
+    plate = await delivered_plate(ctx, caller)
+    receipt = ctx.entropy.name("r")
+    instance, head = await _deliver(
+        ctx, caller, before, conversation, session, plate, receipt, model=model, thinking=thinking
+    )
+    context = await _assemble(
+        ctx, instance, seat, plate, budget, Ids(instance.id, conversation, head, receipt)
+    )
+    directive = _directive(instance)
+    return {
+        "text": context.text,
+        "instance_id": instance.id,
+        "conversation_id": conversation,
+        "receipt": receipt,
+        "head": head,
+        "tokens": context.tokens,
+        "turns": context.turns_included,
+        "plate": plate_name(plate),
+        "directive": directive or None,
+    }
+
+
+async def _seat(ctx: Context, instance_id: str | None, session: str | None) -> Seat | None:
+    if instance_id is not None:
+        return await seat_of(ctx, instance_id)
+    return await seat_of_session(ctx, session) if session is not None else None
+
+
+def _nobody(caller: Caller) -> Instance:
+    return instances.opened("i", caller.principal)
+
+
+async def _deliver(
+    ctx: Context,
+    caller: Caller,
+    before: Instance | None,
+    conversation: str,
+    session: str | None,
+    plate: PlateInForce,
+    receipt: str,
+    *,
+    model: str | None,
+    thinking: str | None,
+) -> tuple[Instance, str]:
+    """Append the instance's next snapshot; returns it with the head of the log."""
+    now = ctx.now_us()
+    base = before or instances.opened(
+        ctx.entropy.name("i"), caller.principal, scope=ctx.settings.scope, client=caller.client
+    )
+    known, _ = described(base, client=caller.client, model=model, thinking=thinking)
+    known = instances.corrected(known, session_id=session, conversation_id=conversation)
+    if plate.seq is None:
+        raise AssertionError("a delivered Plate is in the log")
+    instance = instances.loaded(known, plate_seq=plate.seq, nonce_hash=receipt_hash(receipt) or "")
+    drafts = [instance_draft(instance, Event.LOADED, now)]
+    if before is None:
+        drafts.insert(0, instance_draft(known, Event.OPENED, now))
+    done = await ctx.store.append(Group(tuple(drafts), touch={instance.id: now}))
+    ctx.seen_us[instance.id] = now
+    return instance, str(done.head)
+
+
+async def _assemble(
+    ctx: Context, instance: Instance, before: Seat | None, plate: PlateInForce, budget: int, ids: Ids
+) -> Delivered:
+    shown, others = await _conversation_to_show(ctx, ids.conversation_id)
+    messages: tuple[Message, ...] = ()
+    earlier = 0
+    if shown is not None and budget:
+        page = await ctx.store.page(MessageQuery(shown, CONTEXT_TURNS_MAX))
+        messages, earlier = page.messages, page.older
+    return assemble(
+        plate.plate,
+        await _state(ctx, instance, before),
+        [
+            Turn(message.seq, message.role, message.text or "", message.text is None, message.time_us)
+            for message in messages
+        ],
+        budget_tokens=budget,
+        deltas=await _deltas(ctx, before),
+        # The ids of the session come first; what history was shown may be another conversation's.
+        ids=ids,
+        history_of=shown or ids.conversation_id,
+        notices=Notices(
+            now_us=ctx.now_us(),
+            recorder=Recorder.HOOK if any(message.source == "hook" for message in messages) else Recorder.INSTANCE,
+            lines=await _lines(ctx, before, plate, others),
+            directive=_directive(instance),
+            earlier_turns=earlier,
+        ),
+    )
+
+
+async def _conversation_to_show(
+    ctx: Context, conversation: str
+) -> tuple[str | None, list[Conversation]]:
+    """This conversation if it has messages, else the last one of the scope that has; and the others."""
+    own = await require_conversation(ctx, conversation)
+    recent = await ctx.store.conversations(
+        ConversationQuery(RECENT_CONVERSATIONS, scope=ctx.settings.scope)
+    )
+    others = [item for item in recent if item.messages and item.id != conversation]
+    if own.messages:
+        return own.id, others
+    return (others[0].id, others[1:]) if others else (None, [])
+
+
+async def _state(ctx: Context, instance: Instance, before: Seat | None) -> tuple[str, ...]:
+    """The consensus in words, for an instance that had reported before this load; nothing for others."""
+    if before is None or not await has_reported(ctx, before):
+        return ()
+    last = await last_judgement(ctx, group_of(instance))
+    return tuple(described_state(last.recorded.consensus)) if last is not None else ()
+
+
+async def _deltas(ctx: Context, before: Seat | None) -> tuple[str, ...]:
+    if before is None:
+        return ()
+    recent = await ctx.store.conversations(ConversationQuery(RECENT_CONVERSATIONS, scope=ctx.settings.scope))
+    active = [item for item in recent if item.last_seq > before.snapshot_seq and item.messages]
+    if not active:
+        return ()
+    return (f"new messages in {len(active)} conversation(s), ids: {', '.join(item.id for item in active[:5])}",)
+
+
+async def _lines(
+    ctx: Context, before: Seat | None, plate: PlateInForce, others: list[Conversation]
+) -> tuple[str, ...]:
+    lines: list[str] = []
+    old_seq = before.snapshot.get("plate_seq") if before is not None else None
+    if isinstance(old_seq, int) and old_seq != plate.seq:
+        old = await ctx.store.records(RecordQuery(kinds=(Kind.PLATE,), seqs=(old_seq,)))
+        version = old[0].body.get("version") if old and old[0].body else "unknown"
+        lines.append(NOTICE_PLATE_CHANGED.format(old=version, new=plate.plate.version))
+    if others:
+        lines.append(f"other conversations of this scope: {len(others)}; get_history() lists them")
+    return tuple(lines)
+
+
+def _directive(instance: Instance) -> str:
+    if instance.state is State.DRIFTED:
+        return DIRECTIVE_REINIT.format(instance_id=instance.id)
+    return ""

@@ -1,0 +1,83 @@
+"""Instances: finding one, renewing its lease, delivering the Plate and what goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+
+from ccn_mcp.domain import instances
+from ccn_mcp.domain.errors import BadInput, UnknownInstance
+from ccn_mcp.domain.instances import Event, Instance, State
+from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.models import Body, Draft, Seat
+from ccn_mcp.node.context import Context
+
+MODEL_CHARS_MAX = 80
+
+
+def instance_draft(instance: Instance, event: Event, now_us: int) -> Draft:
+    """A kind 9 entry: the whole snapshot and what happened."""
+    body: Body = {**instance.to_body(event)}  # type: ignore[dict-item]  # text, integers and null only
+    return Draft(Kind.INSTANCE, now_us, body)
+
+
+async def seat_of(ctx: Context, instance_id: str) -> Seat:
+    """The instance with this id.
+
+    Raises:
+        UnknownInstance.
+    """
+    found = await ctx.store.seats(instance_id=instance_id)
+    if not found:
+        raise UnknownInstance(
+            f"there is no instance {instance_id!r} in this store; "
+            "call load_plate without instance_id to open one"
+        )
+    return found[0]
+
+
+async def seat_of_session(ctx: Context, session: str) -> Seat | None:
+    """The live instance that a client session opened last, if any."""
+    since = ctx.now_us() - ctx.settings.lease_us
+    for seat in await ctx.store.seats(seen_since_us=since):
+        if seat.snapshot.get("session") == session and seat.snapshot.get("state") != State.TERMINATED:
+            return seat
+    return None
+
+
+async def lease_drafts(ctx: Context, instance_id: str | None, now_us: int) -> tuple[Draft, ...]:
+    """What has to be recorded before a lease is renewed: a return, if it had run out.
+
+    Raises:
+        UnknownInstance: there is no such instance.
+    """
+    if instance_id is None or now_us - ctx.seen_us.get(instance_id, -(1 << 62)) <= ctx.settings.lease_us:
+        return ()
+    seat = await seat_of(ctx, instance_id)
+    if now_us - seat.seen_us <= ctx.settings.lease_us:
+        return ()
+    return (instance_draft(Instance.from_body(seat.snapshot), Event.RETURNED, now_us),)
+
+
+def receipt_hash(receipt: str | None) -> str | None:
+    """What is stored of a receipt: reading the log must not be enough to present one."""
+    return sha256(receipt.strip().encode("utf-8", "replace")).hexdigest() if receipt else None
+
+
+def described(
+    instance: Instance, *, client: str, model: str | None, thinking: str | None
+) -> tuple[Instance, bool]:
+    """The instance with what the caller says of its model; and whether that changed anything."""
+    known = instances.corrected(instance, model=_name(model, "model"), thinking=_name(thinking, "thinking"))
+    if client and client != known.client:
+        known = replace(known, client=client)
+    return known, known != instance
+
+
+def _name(value: str | None, what: str) -> str | None:
+    if value is None or not value.strip():
+        return None
+    value = value.strip()
+    if len(value) > MODEL_CHARS_MAX or not value.isprintable():
+        raise BadInput(f"{what} is not a name of at most {MODEL_CHARS_MAX} printable characters")
+    return value
