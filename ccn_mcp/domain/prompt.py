@@ -182,7 +182,7 @@ def assemble(
     that `history` was taken from, where that is not the one that `ids` name.
     """
     turns = sorted(history, key=lambda turn: turn.seq)
-    record = _record(turns, max(0, budget_tokens) * _BYTES_PER_TOKEN)
+    record = _record(turns, budget_tokens * _BYTES_PER_TOKEN)
     left_out = notices.earlier_turns + len(turns) - record.included
     shown = turns[len(turns) - record.included :]
     before = shown[0].seq if shown else turns[-1].seq + 1 if turns else None

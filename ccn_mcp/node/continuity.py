@@ -14,7 +14,15 @@ from ccn_mcp.domain.limits import (
     CONTEXT_TURNS_MAX,
     TITLE_CHARS_MAX,
 )
-from ccn_mcp.domain.models import Conversation, ConversationQuery, Group, Message, MessageQuery, RecordQuery, Seat
+from ccn_mcp.domain.models import (
+    Conversation,
+    ConversationQuery,
+    Group,
+    Message,
+    MessageQuery,
+    RecordQuery,
+    Seat,
+)
 from ccn_mcp.domain.prompt import (
     DIRECTIVE_REINIT,
     NOTICE_PLATE_CHANGED,
@@ -158,7 +166,9 @@ async def _assemble(
         history_of=shown or ids.conversation_id,
         notices=Notices(
             now_us=ctx.now_us(),
-            recorder=Recorder.HOOK if any(message.source == "hook" for message in messages) else Recorder.INSTANCE,
+            recorder=Recorder.HOOK
+            if any(message.source == "hook" for message in messages)
+            else Recorder.INSTANCE,
             lines=await _lines(ctx, before, plate, others),
             directive=_directive(instance),
             earlier_turns=earlier,
@@ -166,14 +176,10 @@ async def _assemble(
     )
 
 
-async def _conversation_to_show(
-    ctx: Context, conversation: str
-) -> tuple[str | None, list[Conversation]]:
+async def _conversation_to_show(ctx: Context, conversation: str) -> tuple[str | None, list[Conversation]]:
     """This conversation if it has messages, else the last one of the scope that has; and the others."""
     own = await require_conversation(ctx, conversation)
-    recent = await ctx.store.conversations(
-        ConversationQuery(RECENT_CONVERSATIONS, scope=ctx.settings.scope)
-    )
+    recent = await ctx.store.conversations(ConversationQuery(RECENT_CONVERSATIONS, scope=ctx.settings.scope))
     others = [item for item in recent if item.messages and item.id != conversation]
     if own.messages:
         return own.id, others
@@ -195,7 +201,9 @@ async def _deltas(ctx: Context, before: Seat | None) -> tuple[str, ...]:
     active = [item for item in recent if item.last_seq > before.snapshot_seq and item.messages]
     if not active:
         return ()
-    return (f"new messages in {len(active)} conversation(s), ids: {', '.join(item.id for item in active[:5])}",)
+    return (
+        f"new messages in {len(active)} conversation(s), ids: {', '.join(item.id for item in active[:5])}",
+    )
 
 
 async def _lines(

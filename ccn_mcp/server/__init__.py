@@ -1,0 +1,1 @@
+"""The MCP surface. Knows the SDK; nothing below this layer does."""

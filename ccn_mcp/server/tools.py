@@ -1,0 +1,229 @@
+"""The tools: how a call becomes a verb of the node. Each is a function of the same name.
+
+What a model is told of them is in `catalogue.py`; the rules are the domain's. Parameters are tolerant (a client's
+null counts as left out), because clients do not validate and models send nulls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeAlias
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import CallToolResult, TextContent
+from pydantic import BeforeValidator
+
+from ccn_mcp.node.node import Node
+from ccn_mcp.node.results import ChainCheck
+from ccn_mcp.server.catalogue import CATALOGUE
+from ccn_mcp.server.errors import told_to_the_model
+from ccn_mcp.server.schemas import schema_of
+
+CLIENT_CHARS_MAX: Final = 100
+
+Ctx: TypeAlias = Context[Node, Any]
+
+
+def _left_out(value: object) -> object:
+    return "" if value is None else value
+
+
+# `str` and not `str | None`: the SDK tries to parse the text of an optional string as JSON.
+Text: TypeAlias = Annotated[str, BeforeValidator(_left_out)]
+Number: TypeAlias = int | None
+
+
+async def load_plate(
+    ctx: Ctx,
+    instance_id: Text = "",
+    conversation_id: Text = "",
+    session_id: Text = "",
+    model: Text = "",
+    thinking: Text = "",
+    title: Text = "",
+    history_tokens: Number = None,
+) -> CallToolResult:
+    """Deliver the context as prose; the ids are in it and, for programs, in `_meta`."""
+    with told_to_the_model():
+        loaded = await _node(ctx).load_plate(
+            instance_id=instance_id,
+            conversation_id=conversation_id,
+            session_id=session_id,
+            model=model,
+            thinking=thinking,
+            title=title,
+            history_tokens=history_tokens,
+        )
+    return CallToolResult(
+        content=[TextContent(type="text", text=loaded["text"])],
+        _meta={
+            "ccn/instance_id": loaded["instance_id"],
+            "ccn/conversation_id": loaded["conversation_id"],
+            "ccn/receipt": loaded["receipt"],
+            "ccn/head": loaded["head"],
+        },
+    )
+
+
+async def record_message(
+    ctx: Ctx,
+    role: Text,
+    content: Text,
+    conversation_id: Text = "",
+    session_id: Text = "",
+    instance_id: Text = "",
+    idempotency_key: Text = "",
+) -> CallToolResult:
+    """Append one message."""
+    with told_to_the_model():
+        recorded = await _node(ctx).record_message(
+            role,
+            content,
+            conversation_id=conversation_id,
+            session_id=session_id,
+            instance_id=instance_id,
+            idempotency_key=idempotency_key,
+        )
+    return _structured(recorded)
+
+
+async def report_character_vector(
+    ctx: Ctx,
+    traits: Any,
+    instance_id: Text = "",
+    scale: Text = "unit",
+    relational: Any = None,
+    receipt: Text = "",
+    idempotency_key: Text = "",
+) -> CallToolResult:
+    """Record a self-report and judge it."""
+    with told_to_the_model():
+        judged = await _node(ctx).report_character_vector(
+            traits,
+            instance_id=instance_id,
+            scale=scale or "unit",
+            relational=relational,
+            receipt=receipt,
+            idempotency_key=idempotency_key,
+        )
+    return _structured(judged)
+
+
+async def get_history(
+    ctx: Ctx,
+    conversation_id: Text = "",
+    query: Text = "",
+    order: Text = "newest",
+    before: Number = None,
+    after: Number = None,
+    role: Text = "",
+    since: Text = "",
+    until: Text = "",
+    limit: Number = None,
+    offset: Number = None,
+) -> CallToolResult:
+    """A page, a search, or the list of conversations."""
+    with told_to_the_model():
+        history = await _node(ctx).get_history(
+            conversation_id=conversation_id,
+            query=query,
+            order=order or "newest",
+            before=before,
+            after=after,
+            role=role or None,
+            since=since,
+            until=until,
+            limit=limit,
+            offset=offset or 0,
+        )
+    return _structured(history)
+
+
+async def verify_chain(ctx: Ctx, known_head: Text = "") -> CallToolResult:
+    """Check the log, telling the client how far it has come."""
+    with told_to_the_model():
+        checked = await _verify_with_progress(ctx, known_head)
+    return _structured(checked)
+
+
+async def consensus_status(ctx: Ctx, instance_id: Text = "") -> CallToolResult:
+    """Who is connected and what was decided."""
+    with told_to_the_model():
+        status = await _node(ctx).consensus_status(instance_id=instance_id)
+    return _structured(status)
+
+
+FUNCTIONS: Final = (
+    load_plate,
+    record_message,
+    report_character_vector,
+    get_history,
+    verify_chain,
+    consensus_status,
+)
+
+
+def tools() -> list[Tool]:
+    """The tools as the SDK takes them, with the schemas of the catalogue."""
+    made = []
+    for function in FUNCTIONS:
+        entry = CATALOGUE[function.__name__]
+        tool = Tool.from_function(
+            function,
+            title=entry.title,
+            description=entry.description,
+            annotations=entry.annotations,
+            meta=entry.meta,
+            structured_output=False,
+        )
+        tool.parameters = entry.input_schema
+        if entry.result is not None:
+            # The SDK advertises a schema without a model and checks no result against it: no cost per call.
+            tool.fn_metadata.output_schema = schema_of(entry.result)
+        made.append(tool)
+    return made
+
+
+# ---- around them ---------------------------------------------------------------------------------------
+
+
+def _node(ctx: Ctx) -> Node:
+    """The node, for the client that is calling."""
+    node: Node = ctx.request_context.lifespan_context
+    params = ctx.session.client_params
+    client = f"{params.client_info.name} {params.client_info.version}" if params is not None else ""
+    shown = "".join(character for character in client if character.isprintable()).strip()
+    return node.for_client(shown[:CLIENT_CHARS_MAX], node.ctx.settings.session_id)
+
+
+def _structured(result: Mapping[str, Any]) -> CallToolResult:
+    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=dict(result))
+
+
+async def _verify_with_progress(ctx: Ctx, known_head: str) -> ChainCheck:
+    """Verify in its own thread and report from this one."""
+    loop = asyncio.get_running_loop()
+    moved = asyncio.Event()
+    reached = [0, 0]
+
+    def progress(done: int, total: int) -> None:
+        reached[:] = done, total
+        loop.call_soon_threadsafe(moved.set)
+
+    async def tell() -> None:
+        while True:
+            await moved.wait()
+            moved.clear()
+            await ctx.report_progress(
+                reached[0], reached[1], f"{reached[0]:,} of {reached[1]:,} entries checked"
+            )
+
+    telling = asyncio.create_task(tell())
+    try:
+        return await _node(ctx).verify_chain(known_head=known_head, progress=progress)
+    finally:
+        telling.cancel()

@@ -1,0 +1,510 @@
+"""The reference back end: the `Store` contract in plain Python, obviously correct rather than fast.
+
+It shares nothing with the real back ends but the pure domain functions. Every call does its work in one
+step of the event loop, so concurrency is trivial here; the yield after each write is where a cancelled
+append "may have been written".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import TracebackType
+from typing import Self
+
+from ccn_mcp import __version__
+from ccn_mcp.domain import jcs, ledger
+from ccn_mcp.domain.errors import (
+    BadInput,
+    Conflict,
+    IdempotencyConflict,
+    StoreClosed,
+    StoreMoved,
+    UnknownConversation,
+    UnknownInstance,
+)
+from ccn_mcp.domain.ledger import Head, Kind
+from ccn_mcp.domain.limits import SEARCH_CANDIDATES_MAX, VOTERS_MAX
+from ccn_mcp.domain.merkle import root_of
+from ccn_mcp.domain.models import (
+    Appended,
+    Body,
+    Conversation,
+    ConversationQuery,
+    Draft,
+    Fault,
+    Group,
+    Message,
+    MessagePage,
+    MessageQuery,
+    Receipt,
+    Record,
+    RecordQuery,
+    SearchHit,
+    SearchPage,
+    SearchQuery,
+    Seat,
+    StoreInfo,
+    Verification,
+)
+from ccn_mcp.domain.projection import ERASED, Columns, columns_of, same_payload, scope_of
+from ccn_mcp.ports import Progress
+
+
+@dataclass(slots=True)
+class Row:
+    """One stored entry; salt, body and blob are None once erased, `columns` stays for the page's gap."""
+
+    seq: int
+    time_us: int
+    kind: Kind
+    leaf: bytes
+    committed: bytes
+    salt: bytes | None
+    body: bytes | None
+    blob: bytes | None
+    columns: Columns
+    n: int | None
+
+    def content(self) -> Body:
+        """The stored body as a fresh value; empty once erased."""
+        value = jcs.decode(self.body) if self.body is not None else {}
+        assert isinstance(value, dict)
+        return value
+
+    def text_of(self, name: str) -> str | None:
+        """A text field of the body."""
+        value = self.content().get(name)
+        return value if isinstance(value, str) else None
+
+
+@dataclass(slots=True)
+class MemoryLog:
+    """What is on "disk": it outlives the stores that are opened on it."""
+
+    store_id: bytes | None = None
+    rows: list[Row] = field(default_factory=list)
+    leases: dict[str, int] = field(default_factory=dict)
+
+    def head(self, size: int | None = None) -> Head:
+        """The head now, or as it was at `size`."""
+        rows = self.rows if size is None else self.rows[:size]
+        return Head(len(rows), root_of(row.leaf for row in rows))
+
+    def of_kind(self, kind: Kind) -> list[Row]:
+        """Every entry of a kind, oldest first."""
+        return [row for row in self.rows if row.kind == kind]
+
+    def messages(self, conversation_id: str) -> list[Row]:
+        """Every message of a conversation, oldest first."""
+        return [row for row in self.of_kind(Kind.MESSAGE) if row.columns.conversation == conversation_id]
+
+
+class MemoryStore:
+    """The `Store` protocol over a `MemoryLog`."""
+
+    def __init__(
+        self,
+        log: MemoryLog | None = None,
+        *,
+        salt: Callable[[], bytes] = lambda: secrets.token_bytes(ledger.SALT_BYTES),
+        store_id: Callable[[], bytes] = lambda: secrets.token_bytes(ledger.STORE_ID_BYTES),
+    ) -> None:
+        self._log = log or MemoryLog()
+        self._salt = salt
+        self._store_id = store_id
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._closed = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+
+    def _open(self) -> MemoryLog:
+        if self._closed:
+            raise StoreClosed("the store was closed; open it again")
+        return self._log
+
+    # ---- writing ----
+
+    async def append(self, group: Group) -> Appended:
+        log = self._open()
+        receipts = self._append(log, group)
+        appended = Appended(receipts, log.head())
+        await asyncio.sleep(0)
+        return appended
+
+    def _append(self, log: MemoryLog, group: Group) -> tuple[Receipt, ...]:
+        bodies = [_check_draft(draft, first=index == 0) for index, draft in enumerate(group.drafts)]
+        _check_guard(log, group)
+        if group.drafts and (replay := _find_replay(log, group.drafts[0])) is not None:
+            return (replay,)
+        _check_names(log, group)
+        # Nothing below this line can fail.
+        receipts = []
+        for draft, body in zip(group.drafts, bodies, strict=True):
+            if not log.rows:
+                self._write_genesis(log, draft.time_us)
+            receipts.append(self._write(log, draft, body))
+        for instance_id, seen_us in group.touch.items():
+            log.leases[instance_id] = max(log.leases[instance_id], seen_us)
+        return tuple(receipts)
+
+    def _write_genesis(self, log: MemoryLog, time_us: int) -> None:
+        log.store_id = self._store_id()
+        body: Body = {"format": "ccn.entry/1", "program": f"ccn_mcp {__version__}"}
+        self._write(log, Draft(Kind.GENESIS, time_us, body), jcs.encode(body))
+
+    def _write(self, log: MemoryLog, draft: Draft, body: bytes) -> Receipt:
+        assert log.store_id is not None
+        seq, salt, columns = len(log.rows), self._salt(), columns_of(draft.kind, draft.body)
+        previous = log.rows[-1].leaf if log.rows else ledger.NO_LEAF
+        committed = ledger.commitment(salt, body, draft.blob)
+        leaf = ledger.leaf_hash(
+            ledger.entry_bytes(log.store_id, seq, draft.time_us, draft.kind, previous, committed)
+        )
+        n = None
+        if draft.kind == Kind.MESSAGE and columns.conversation is not None:
+            n = len(log.messages(columns.conversation)) + 1
+        row = Row(seq, draft.time_us, draft.kind, leaf, committed, salt, body, draft.blob, columns, n)
+        log.rows.append(row)
+        if draft.kind == Kind.INSTANCE and columns.subject is not None:
+            log.leases[columns.subject] = max(log.leases.get(columns.subject, draft.time_us), draft.time_us)
+        return Receipt(seq, draft.time_us, row.content(), n)
+
+    def erase(self, seq: int, *, time_us: int) -> None:
+        """What issue 4 will bring to the port: a redaction entry, and the content of `seq` is gone."""
+        log = self._open()
+        row = log.rows[seq]
+        body: Body = {
+            "target": str(seq),
+            "conversation": row.columns.conversation,
+            "role": row.columns.role,
+            "reason": "asked",
+        }
+        self._write(log, Draft(Kind.REDACTION, time_us, body), jcs.encode(body))
+        row.salt = row.body = row.blob = None
+
+    # ---- reading ----
+
+    async def info(self) -> StoreInfo:
+        log = self._open()
+        return StoreInfo(log.store_id, log.head())
+
+    async def records(self, query: RecordQuery) -> Sequence[Record]:
+        rows = [row for row in self._open().rows if _fits(row, query)]
+        if not query.oldest_first:
+            rows.reverse()
+        return [
+            Record(
+                row.seq, row.time_us, row.kind, None if row.body is None else row.content(), row.blob or b""
+            )
+            for row in rows[: query.limit]
+        ]
+
+    async def page(self, query: MessageQuery) -> MessagePage:
+        log = self._open()
+        _check_conversation(query.conversation_id, _conversation_ids(log.rows))
+        matches = [
+            row
+            for row in log.messages(query.conversation_id)
+            if (query.role is None or row.columns.role == query.role)
+            and (query.since_us is None or row.time_us >= query.since_us)
+            and (query.until_us is None or row.time_us < query.until_us)
+        ]
+        window = [
+            row
+            for row in matches
+            if (query.after is None or row.seq > query.after)
+            and (query.before is None or row.seq < query.before)
+        ]
+        shown = window[-query.limit :] if query.newest else window[: query.limit]
+        if shown:
+            older = sum(row.seq < shown[0].seq for row in matches)
+            newer = sum(row.seq > shown[-1].seq for row in matches)
+        else:
+            older = 0 if query.after is None else sum(row.seq <= query.after for row in matches)
+            newer = 0 if query.before is None else sum(row.seq >= query.before for row in matches)
+        return MessagePage(tuple(map(_message, shown)), len(matches), older, newer)
+
+    async def search(self, query: SearchQuery) -> SearchPage:
+        log = self._open()
+        wanted = _wanted(query.text)
+        found: list[tuple[int, Row]] = []
+        for row in log.of_kind(Kind.MESSAGE):
+            if row.body is None or not _in_reach(log, row, query):
+                continue
+            words = words_of(row.columns.text or "")
+            counts = [sum(_same_word(word, *want) for word in words) for want in wanted]
+            if all(counts):
+                found.append((sum(counts), row))
+        found.sort(key=lambda hit: (hit[0] if query.ranked else 0, hit[1].seq), reverse=True)
+        hits = tuple(
+            SearchHit(_message(row), _excerpt(row.columns.text or "", wanted))
+            for _, row in found[: query.limit]
+        )
+        return SearchPage(hits, len(found) > query.limit, min(len(found), SEARCH_CANDIDATES_MAX))
+
+    async def conversations(self, query: ConversationQuery) -> Sequence[Conversation]:
+        log = self._open()
+        every = [_conversation(log, row) for row in log.of_kind(Kind.CONVERSATION)]
+        every.sort(key=lambda conversation: conversation.last_seq, reverse=True)
+        return [
+            conversation
+            for conversation in every
+            if (query.id is None or conversation.id == query.id)
+            and (query.scope is None or conversation.scope == query.scope)
+            and (query.before is None or conversation.last_seq < query.before)
+        ][: query.limit]
+
+    async def seats(self, *, seen_since_us: int = 0, instance_id: str | None = None) -> Sequence[Seat]:
+        log = self._open()
+        if instance_id is not None:
+            return [_seat(log, instance_id)] if instance_id in log.leases else []
+        seats = [_seat(log, name) for name, seen_us in log.leases.items() if seen_us >= seen_since_us]
+        seats.sort(key=lambda seat: seat.seen_us, reverse=True)
+        return seats[:VOTERS_MAX]
+
+    async def verify(
+        self, *, known_head: str | None = None, progress: Progress | None = None
+    ) -> Verification:
+        log = self._open()
+        await asyncio.sleep(0)  # so that nobody who verifies in a loop keeps the others from running
+        known, fault = None, _first_fault(log, progress)
+        if known_head is not None:
+            size, _ = ledger.parse_head(known_head)
+            known = size <= len(log.rows) and log.head(size).matches(known_head)
+            if not known and fault is None:
+                fault = Fault("known_head", None, None, f"the log never had the head {known_head}")
+        times = [row.time_us for row in log.rows]
+        return Verification(
+            level=1 if log.rows and (fault is None or fault.code == "known_head") else None,
+            entries=len(log.rows),
+            messages=len(log.of_kind(Kind.MESSAGE)),
+            erased=sum(row.body is None for row in log.rows),
+            clock_regressions=sum(later < earlier for earlier, later in pairwise(times)),
+            head=log.head(),
+            fault=fault,
+            known_head=known,
+        )
+
+
+# ---- checks before writing -------------------------------------------------------------------------------
+
+
+def _check_draft(draft: Draft, *, first: bool) -> bytes:
+    body = jcs.encode(draft.body)
+    jcs.decode(body)  # refuses U+0000, which `encode` lets through
+    columns = columns_of(draft.kind, draft.body)
+    if not -(2**63) <= draft.time_us < 2**63:
+        raise BadInput("a time is a signed 64-bit number of microseconds")
+    if columns.key is not None and not first:
+        raise BadInput("only the first draft of a group may carry an idempotency key")
+    if draft.kind == Kind.CONVERSATION and columns.conversation is None:
+        raise BadInput("a conversation entry names its conversation")
+    if draft.kind == Kind.INSTANCE and columns.subject is None:
+        raise BadInput("an instance entry names its instance")
+    return body
+
+
+def _check_guard(log: MemoryLog, group: Group) -> None:
+    guard = group.guard
+    if guard is not None and any(row.kind in guard.kinds for row in log.rows[guard.size :]):
+        raise StoreMoved("newer entries exist; read again and retry")
+
+
+def _find_replay(log: MemoryLog, draft: Draft) -> Receipt | None:
+    columns = columns_of(draft.kind, draft.body)
+    if columns.key is None:
+        return None
+    for row in log.rows:
+        if (row.columns.principal, row.columns.key) == (columns.principal, columns.key):
+            if row.body is not None and not same_payload(row.kind, row.content(), row.blob or b"", draft):
+                raise IdempotencyConflict(f"the key {columns.key!r} came before with another payload")
+            return Receipt(row.seq, row.time_us, row.content(), row.n, replayed=True)
+    return None
+
+
+def _check_names(log: MemoryLog, group: Group) -> None:
+    conversations = _conversation_ids(log.rows)
+    instances = set(log.leases)
+    for draft in group.drafts:
+        columns = columns_of(draft.kind, draft.body)
+        if draft.kind == Kind.MESSAGE or (draft.kind == Kind.INSTANCE and columns.conversation is not None):
+            _check_conversation(columns.conversation, conversations)
+        if draft.kind == Kind.INSTANCE and columns.subject is not None:
+            instances.add(columns.subject)
+        if draft.kind == Kind.CONVERSATION and columns.conversation is not None:
+            if columns.conversation in conversations:
+                raise Conflict(f"the conversation {columns.conversation!r} exists already")
+            conversations.add(columns.conversation)
+    for instance_id in group.touch:
+        if instance_id not in instances:
+            raise UnknownInstance(f"there is no instance {instance_id!r}")
+
+
+def _conversation_ids(rows: Iterable[Row]) -> set[str]:
+    return {
+        row.columns.conversation
+        for row in rows
+        if row.kind == Kind.CONVERSATION and row.columns.conversation is not None
+    }
+
+
+def _check_conversation(conversation_id: str | None, known: set[str]) -> None:
+    if conversation_id not in known:
+        raise UnknownConversation(f"there is no conversation {conversation_id!r}")
+
+
+# ---- rows as values --------------------------------------------------------------------------------------
+
+
+def _fits(row: Row, query: RecordQuery) -> bool:
+    columns = ERASED if row.body is None else row.columns
+    return (
+        (not query.kinds or row.kind in query.kinds)
+        and (query.subject is None or columns.subject == query.subject)
+        and (not query.seqs or row.seq in query.seqs)
+        and (query.principal is None or columns.principal == query.principal)
+        and (query.key is None or columns.key == query.key)
+        and (query.after is None or row.seq > query.after)
+    )
+
+
+def _message(row: Row) -> Message:
+    columns = row.columns
+    assert row.n is not None
+    assert columns.conversation is not None
+    return Message(
+        seq=row.seq,
+        time_us=row.time_us,
+        n=row.n,
+        conversation_id=columns.conversation,
+        role=columns.role or "",
+        text=None if row.body is None else columns.text,
+        source=row.text_of("source") or "",
+        name=row.text_of("name"),
+    )
+
+
+def _conversation(log: MemoryLog, opening: Row) -> Conversation:
+    assert opening.columns.conversation is not None
+    messages = log.messages(opening.columns.conversation)
+    last = messages[-1] if messages else opening
+    return Conversation(
+        id=opening.columns.conversation,
+        seq=opening.seq,
+        time_us=opening.time_us,
+        scope=scope_of(opening.content()),
+        title=opening.text_of("title"),
+        session_id=opening.text_of("session"),
+        messages=len(messages),
+        last_seq=last.seq,
+        last_us=last.time_us,
+    )
+
+
+def _seat(log: MemoryLog, instance_id: str) -> Seat:
+    snapshot = [row for row in log.of_kind(Kind.INSTANCE) if row.columns.subject == instance_id][-1]
+    reports = [row for row in log.of_kind(Kind.VECTOR) if row.columns.subject == instance_id]
+    report = reports[-1] if reports else None
+    return Seat(
+        instance_id=instance_id,
+        snapshot=snapshot.content(),
+        snapshot_seq=snapshot.seq,
+        seen_us=log.leases[instance_id],
+        report_seq=report.seq if report else None,
+        report_us=report.time_us if report else None,
+        report_body=report.content() if report and report.body is not None else None,
+        report_blob=report.blob if report else None,
+    )
+
+
+# ---- words -----------------------------------------------------------------------------------------------
+
+
+def _folded(text: str, keep: str = "") -> str:
+    """Lower case without diacritics; everything that is no letter, digit or private character is a space."""
+    characters = []
+    for character in unicodedata.normalize("NFD", text):
+        category = unicodedata.category(character)
+        if category[0] in "LN" or category == "Co" or character in keep:
+            characters.append(character.lower())
+        elif category[0] != "M":
+            characters.append(" ")
+    return "".join(characters)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a message as the index sees them."""
+    return _folded(text).split()
+
+
+def _wanted(query: str) -> list[tuple[str, bool]]:
+    """The words of a query, and whether each is a prefix."""
+    found: list[tuple[str, str]] = re.findall(r"([^\s*]+)(\*?)", _folded(query, keep="*"))
+    if not found:
+        raise BadInput("the query has no word; give at least one letter or digit")
+    return [(word, star == "*") for word, star in found]
+
+
+def _same_word(word: str, wanted: str, prefix: bool) -> bool:
+    return word.startswith(wanted) if prefix else word == wanted
+
+
+def _in_reach(log: MemoryLog, row: Row, query: SearchQuery) -> bool:
+    if query.conversation_id not in (None, row.columns.conversation):
+        return False
+    if query.role not in (None, row.columns.role):
+        return False
+    return query.scope is None or any(
+        scope_of(opening.content()) == query.scope
+        for opening in log.of_kind(Kind.CONVERSATION)
+        if opening.columns.conversation == row.columns.conversation
+    )
+
+
+def _excerpt(text: str, wanted: list[tuple[str, bool]]) -> str:
+    pieces = text.split()
+    for at, piece in enumerate(pieces):
+        if any(_same_word(word, *want) for word in words_of(piece) for want in wanted):
+            return " ".join(pieces[max(0, at - 8) : at + 9])
+    return text[:200]
+
+
+# ---- verification ----------------------------------------------------------------------------------------
+
+
+def _first_fault(log: MemoryLog, progress: Progress | None) -> Fault | None:
+    previous = ledger.NO_LEAF
+    redacted = {row.columns.subject for row in log.of_kind(Kind.REDACTION)}
+    for seq, row in enumerate(log.rows):
+        code = _row_fault(log, row, seq, previous, redacted)
+        if code is not None:
+            return Fault(code, seq, row.time_us, f"entry {seq} does not fit its hashes")
+        previous = row.leaf
+        if progress is not None:
+            progress(seq + 1, len(log.rows))
+    return None
+
+
+def _row_fault(log: MemoryLog, row: Row, seq: int, previous: bytes, redacted: set[str | None]) -> str | None:
+    if row.seq != seq or (row.kind == Kind.GENESIS) != (seq == 0):
+        return "order"
+    entry = ledger.entry_bytes(log.store_id or b"", seq, row.time_us, row.kind, previous, row.committed)
+    if ledger.leaf_hash(entry) != row.leaf:
+        return "leaf"
+    if row.body is None or row.salt is None:
+        return None if str(seq) in redacted else "missing"
+    if ledger.commitment(row.salt, row.body, row.blob or b"") != row.committed:
+        return "content"
+    return None if columns_of(row.kind, row.content()) == row.columns else "columns"
