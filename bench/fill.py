@@ -12,6 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
+from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.models import Appended, Body, Draft, Group
+from ccn_mcp.store.sqlite.log import SqliteLog
+
+START_US: Final = 1_767_225_600_000_000
 LONG_SESSION: Final = "bench-long"
 """The conversation that every second message belongs to; the benchmarks read and write this one."""
 
@@ -54,19 +59,48 @@ def fill(db_path: Path, messages: int) -> str:
 
 
 def append_all(db_path: Path, batches: Iterator[list[Message]]) -> str:
-    """TO BE COMPLETED against the store. Append every batch, in order, and return a conversation id.
+    """Append every batch in order through the store's own writer; returns the long conversation's id.
 
-    Contract:
-    - opens (and so creates) the store at `db_path` with the same settings as `ccn-mcp serve --db`,
-    - finds or opens one conversation per `session_id`, as `record_message(session_id=...)` does,
-    - appends each batch (at most `BATCH` messages) in one transaction, or through the writer with all
-      of the batch waiting, so that 100,000 messages take seconds,
-    - closes the store (WAL checkpointed, no lock left), since a server process opens it next,
-    - returns the `conversation_id` of `LONG_SESSION`, as `get_history(conversation_id=...)` takes it.
-
-    Expected shape: `asyncio.run` over `ccn_mcp.store...` or `ccn_mcp.open_node(...)`.
+    Conversations are opened as `record_message` opens them for a client session, so the server under
+    test finds them by their session.
     """
-    raise NotImplementedError(f"bench/fill.py: append_all must write {db_path} through ccn_mcp.store")
+    log = SqliteLog(db_path)
+    opened: dict[str, str] = {}
+    time_us = START_US
+    try:
+        for batch in batches:
+            groups = []
+            for message in batch:
+                time_us += 1_000_000
+                if message.session_id not in opened:
+                    opened[message.session_id] = f"c_bench{len(opened):08d}"
+                    groups.append(Group((_opening(message.session_id, opened, time_us),)))
+                body: Body = {
+                    "conversation": opened[message.session_id],
+                    "principal": "local",
+                    "role": message.role,
+                    "source": "tool",
+                    "text": message.content,
+                }
+                groups.append(Group((Draft(Kind.MESSAGE, time_us, body),)))
+            for outcome in log.append_batch(groups):
+                if not isinstance(outcome, Appended):
+                    raise TypeError(f"the store refused a message: {outcome!r}")
+    finally:
+        log.close()
+    return opened[LONG_SESSION]
+
+
+def _opening(session: str, opened: dict[str, str], time_us: int) -> Draft:
+    body: Body = {
+        "conversation": opened[session],
+        "key": f"ccn:session:{session}",
+        "principal": "local",
+        "scope": "default",
+        "session": session,
+        "source": "tool",
+    }
+    return Draft(Kind.CONVERSATION, time_us, body)
 
 
 def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:

@@ -30,7 +30,11 @@ def check_text(text: str, what: str) -> str:
     """
     if (found := _UNSTORABLE.search(text)) is None:
         return text
-    name = "U+0000" if found[0] == "\x00" else f"a lone surrogate (U+{ord(found[0]):04X})"
+    name = (
+        "U+0000 (or a lone surrogate, half of an emoji)"
+        if found[0] == "\x00"
+        else f"a lone surrogate (U+{ord(found[0]):04X})"
+    )
     raise BadText(f"{what} has {name} at character {found.start()}; remove or replace it and send it again")
 
 

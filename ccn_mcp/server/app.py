@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 from mcp.server.mcpserver import MCPServer
 
 from ccn_mcp import __version__
@@ -20,13 +24,24 @@ NAME = "ccn"
 TITLE = "Continuity record"
 
 
-def build_server(settings: Settings) -> MCPServer[Node]:
-    """A server over the store that `settings` name. Building it, starting it and listing writes nothing."""
+def build_server(settings: Settings, *, stopped: list[signal.Signals] | None = None) -> MCPServer[Node]:
+    """A server over the store that `settings` name. Building it, starting it and listing writes nothing.
+
+    Once `stopped` holds a signal, the process ends as soon as everything that waited is written.
+    """
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Node]) -> AsyncIterator[Node]:
-        async with node_of(settings, Caller(session_id=settings.session_id)) as node:
+        nodes = node_of(settings, Caller(session_id=settings.session_id))
+        node = await nodes.__aenter__()
+        try:
             yield node
+        finally:
+            # Shielded: a client that goes away must not cut off what it was told is recorded.
+            with anyio.CancelScope(shield=True):
+                await nodes.__aexit__(None, None, None)
+            if stopped:
+                os._exit(0)
 
     server: MCPServer[Any] = MCPServer(
         NAME,
@@ -35,19 +50,17 @@ def build_server(settings: Settings) -> MCPServer[Node]:
         version=__version__,
         tools=tools(),
         lifespan=lifespan,
-        log_level="ERROR",
+        log_level="CRITICAL",
     )
     return server
 
 
 def serve_stdio(settings: Settings) -> int:
     """Serve on stdin and stdout until the client closes them or interrupts; returns the exit status."""
-    import anyio  # the SDK has imported it by now
+    from ccn_mcp.server import stdio
 
-    server = build_server(settings)
-    try:
-        anyio.run(server.run_stdio_async)
-    except KeyboardInterrupt:
-        # Clients end a server with SIGINT: a normal end, and everything acknowledged is on disk already.
-        return 0
-    return 0
+    stopped: list[signal.Signals] = []
+    server = build_server(settings, stopped=stopped)
+    gc.freeze()
+    gc.enable()
+    return stdio.run(server, stopped)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -13,6 +12,8 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp.server.mcpserver import MCPServer
 
 from ccn_mcp import __version__
+from ccn_mcp.server.app import build_server
+from ccn_mcp.settings import Settings
 from tests.clients.harness import (
     TOOLS,
     WALK_S_MAX,
@@ -35,8 +36,7 @@ MODES: Final = [("legacy", LEGACY), ("auto", MODERN), (MODERN, MODERN)]
 @pytest.fixture
 def server(tmp_path: Path) -> MCPServer[Any]:
     """Our server in this process, on a store of its own. THE ONE PLACE that knows how to build it."""
-    build_server = import_module("ccn_mcp.server.app").build_server
-    return cast("MCPServer[Any]", build_server(tmp_path / "record.db"))
+    return build_server(Settings(db=tmp_path / "record.db"))
 
 
 @pytest.fixture
