@@ -1,4 +1,4 @@
-"""Instances: their snapshot, their transitions, and who takes part in a round.
+"""Instances: their snapshot and their transitions. Who takes part in a round is in `turnout.py`.
 
 Pure: a transition takes a snapshot and returns the next one, or raises. Each kind 9 ledger entry holds
 one full snapshot plus the event, so an instance is read from its latest entry alone. Times are integer
@@ -7,12 +7,11 @@ microseconds of the server's clock; `idle` is derived from the age of the last c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from ccn_mcp.domain.character import Vector
 from ccn_mcp.domain.errors import (
     BadInput,
     InstanceFailed,
@@ -21,7 +20,7 @@ from ccn_mcp.domain.errors import (
     UnknownInstance,
     VerificationFailed,
 )
-from ccn_mcp.domain.limits import REINIT_TRIES_MAX, VOTERS_MAX
+from ccn_mcp.domain.limits import REINIT_TRIES_MAX
 
 UNKNOWN_GROUP: Final = "unknown"
 _STORED_AS: Final = {"id": "instance", "conversation_id": "conversation", "session_id": "session"}
@@ -321,7 +320,7 @@ def _must_live(instance: Instance) -> None:
         )
 
 
-# ---- groups and rounds ---------------------------------------------------------------------------------
+# ---- groups, and what people see -----------------------------------------------------------------------
 
 
 def group_of(instance: Instance) -> str:
@@ -332,77 +331,6 @@ def group_of(instance: Instance) -> str:
     parts = (model, instance.thinking, instance.rubric)
     # Escaped, so that a model named "a|b" cannot slip into another model's group.
     return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
-
-
-class Excluded(StrEnum):
-    """Why a live instance does not vote."""
-
-    LEASE_EXPIRED = "lease_expired"
-    FLAGGED = "flagged"
-    NO_REPORT = "no_report"
-    STALE = "stale"
-    OVER_LIMIT = "over_limit"
-
-
-@dataclass(frozen=True, slots=True)
-class LatestReport:
-    """An instance's latest accepted report: its ledger sequence, the vector, when, and whether new."""
-
-    report_id: int
-    vector: Vector
-    at_us: int
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """An instance with what the store knows of its presence."""
-
-    instance: Instance
-    last_seen_us: int
-    report: LatestReport | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Turnout:
-    """Who votes (by instance id), and why the others do not."""
-
-    voting: tuple[Seat, ...]
-    excluded: Mapping[str, Excluded]
-
-
-def participants(seats: Iterable[Seat], *, now_us: int, lease_us: int, fresh_us: int) -> Turnout:
-    """Return which instances vote. Terminated ones are in neither part.
-
-    A bound is reached only when it is strictly exceeded: at exactly `lease_us` the lease still holds.
-    Above `VOTERS_MAX` the most recently seen vote.
-    """
-    voting: list[Seat] = []
-    excluded: dict[str, Excluded] = {}
-    for seat in seats:
-        if seat.instance.state is State.TERMINATED:
-            continue
-        reason = _exclusion(seat, now_us, lease_us, fresh_us)
-        if reason is None:
-            voting.append(seat)
-        else:
-            excluded[seat.instance.id] = reason
-    voting.sort(key=lambda seat: (-seat.last_seen_us, seat.instance.id))
-    excluded.update((seat.instance.id, Excluded.OVER_LIMIT) for seat in voting[VOTERS_MAX:])
-    return Turnout(tuple(sorted(voting[:VOTERS_MAX], key=lambda seat: seat.instance.id)), excluded)
-
-
-def _exclusion(seat: Seat, now_us: int, lease_us: int, fresh_us: int) -> Excluded | None:
-    if now_us - seat.last_seen_us > lease_us:
-        return Excluded.LEASE_EXPIRED
-    if seat.instance.state in (State.DRIFTED, State.FAILED):
-        return Excluded.FLAGGED
-    report = seat.report
-    if report is None or report.at_us < seat.instance.reports_from_us:
-        return Excluded.NO_REPORT
-    if now_us - report.at_us > fresh_us:
-        return Excluded.STALE
-    return None
 
 
 def shown_state(instance: Instance, *, last_seen_us: int, now_us: int, idle_us: int) -> State:

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from json.encoder import encode_basestring as _quote
+from json.scanner import make_scanner
 from typing import Final, TypeAlias
 
 from ccn_mcp.domain.errors import BadJson, BadText
@@ -48,7 +49,7 @@ def encode(value: Json) -> bytes:
 
     Raises:
         BadJson: for NaN, infinities, integers beyond 2^53-1, other types, deep nesting.
-        BadText: for strings that cannot be UTF-8.
+        BadText: for strings with U+0000 or a lone surrogate.
     """
     try:
         return _encode(value, JSON_DEPTH_MAX).encode("utf-8")
@@ -58,7 +59,7 @@ def encode(value: Json) -> bytes:
 
 def _encode(value: Json, depth_left: int) -> str:
     if isinstance(value, str):
-        return _quote(value)
+        return _quoted(value)
     if value is None:
         return "null"
     if value is True:
@@ -77,10 +78,17 @@ def _encode(value: Json, depth_left: int) -> str:
         return "[" + ",".join([_encode(item, depth_left - 1) for item in value]) + "]"
     if isinstance(value, dict):
         pairs = [
-            _quote(key) + ":" + _encode(value[key], depth_left - 1) for key in sorted(value, key=_utf16_order)
+            _quoted(key) + ":" + _encode(value[key], depth_left - 1)
+            for key in sorted(value, key=_utf16_order)
         ]
         return "{" + ",".join(pairs) + "}"
     raise BadJson(f"{type(value).__name__} is not a JSON type")
+
+
+def _quoted(text: str) -> str:
+    if "\x00" in text:
+        raise BadText("a string has U+0000, which not every store can hold; remove it and send it again")
+    return _quote(text)
 
 
 def _utf16_order(key: str) -> bytes:
@@ -142,7 +150,7 @@ def decode(data: bytes | str) -> Json:
     return value
 
 
-_raw_decode: Final = json.JSONDecoder().raw_decode
+_scan_once: Final = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # typeshed names the wrong class
 
 
 def loads_trusted(data: bytes) -> Json:
@@ -154,8 +162,8 @@ def loads_trusted(data: bytes) -> Json:
     text = data.decode("utf-8")
     try:
         value: Json
-        value, end = _raw_decode(text)
-    except RecursionError as exc:
+        value, end = _scan_once(text, 0)
+    except (StopIteration, RecursionError) as exc:
         raise ValueError("not JSON") from exc
     if end != len(text):
         raise ValueError("something follows the JSON value")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ccn_mcp.domain import instances
-from ccn_mcp.domain.errors import UnknownInstance, VerificationFailed
+from ccn_mcp.domain import instances, turnout
+from ccn_mcp.domain.errors import StoreMoved, UnknownInstance, VerificationFailed
 from ccn_mcp.domain.instances import Instance, State, group_of
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import RecordQuery, Seat
@@ -19,7 +19,7 @@ from ccn_mcp.node.consensus import (
     report_vector,
 )
 from ccn_mcp.node.context import Caller, Context, iso, short_text
-from ccn_mcp.node.instances import seat_of, seat_of_session
+from ccn_mcp.node.instances import own_seat, seat_of_session
 from ccn_mcp.node.plates import current_plate
 from ccn_mcp.node.results import Consensus, Decision, Drift, InstanceStatus, Judged
 
@@ -66,7 +66,12 @@ async def report_character_vector(
         receipt=receipt,
         idempotency_key=idempotency_key,
     )
-    verdict = judgement.recorded.verdicts[instance.id]
+    verdict = judgement.recorded.verdicts.get(instance.id)
+    if verdict is None:
+        raise StoreMoved(
+            f"the report is recorded (entry {seq}), but it does not count now: its instance is flagged, its lease "
+            "or the report has run out, or the clock was set back. Call consensus_status, then report again"
+        )
     action = str(verdict["action"])
     base = _drift(verdict["base_drift_e4"])
     return {
@@ -124,13 +129,17 @@ async def consensus_status(
     group = _group(mine, seats)
     last = await last_judgement(ctx, group)
     shown = for_person or (mine is not None and await has_reported(ctx, mine))
-    voting = len(last.recorded.seats) if last is not None else 0
+    shown_seats = [_status(seat, mine, last, ctx, now) for seat in seats]
+    voting = sum(
+        status["votes"] and group_of(Instance.from_body(seat.snapshot)) == group
+        for seat, status in zip(seats, shown_seats, strict=True)
+    )
     source = last.recorded.baseline_source if last is not None else (await current_plate(ctx)).baseline_source
     notes = [] if shown else [NOT_REPORTED]
     if voting < 3:
         notes.append(FEW)
     return {
-        "instances": [_status(seat, mine, last, ctx, now) for seat in seats[:INSTANCES_SHOWN]],
+        "instances": shown_seats[:INSTANCES_SHOWN],
         "connected": len(seats),
         "group": group,
         "voting": voting,
@@ -145,13 +154,13 @@ async def consensus_status(
 
 async def _caller_seat(ctx: Context, caller: Caller, instance_id: str | None) -> Seat | None:
     if instance_id is not None:
-        seat = await seat_of(ctx, instance_id)
+        seat = await own_seat(ctx, caller, instance_id)
         if seat.snapshot.get("state") == State.TERMINATED:
             raise UnknownInstance(
                 f"the instance {instance_id!r} has ended; call load_plate to open another one"
             )
         return seat
-    return await seat_of_session(ctx, caller.session_id) if caller.session_id else None
+    return await seat_of_session(ctx, caller, caller.session_id) if caller.session_id else None
 
 
 def _group(mine: Seat | None, seats: Sequence[Seat]) -> str:
@@ -164,13 +173,13 @@ def _status(seat: Seat, mine: Seat | None, last: Judgement | None, ctx: Context,
     instance = Instance.from_body(seat.snapshot)
     verdicts: Mapping[str, Mapping[str, object]] = last.recorded.verdicts if last is not None else {}
     verdict = verdicts.get(instance.id)
-    turnout = instances.participants(
-        [instances.Seat(instance, seat.seen_us, _latest(seat))],
+    present = turnout.participants(
+        [turnout.Seat(instance, seat.seen_us, _latest(seat))],
         now_us=now,
         lease_us=ctx.settings.lease_us,
         fresh_us=ctx.settings.fresh_us,
     )
-    why_not = turnout.excluded.get(instance.id)
+    why_not = present.excluded.get(instance.id)
     return {
         "instance_id": instance.id,
         "you": mine is not None and mine.instance_id == instance.id,
@@ -187,10 +196,10 @@ def _status(seat: Seat, mine: Seat | None, last: Judgement | None, ctx: Context,
     }
 
 
-def _latest(seat: Seat) -> instances.LatestReport | None:
+def _latest(seat: Seat) -> turnout.LatestReport | None:
     if seat.report_seq is None or seat.report_us is None:
         return None
-    return instances.LatestReport(seat.report_seq, (), seat.report_us, is_new=False)
+    return turnout.LatestReport(seat.report_seq, (), seat.report_us, is_new=False)
 
 
 async def _decisions(ctx: Context, group: str) -> list[Decision]:

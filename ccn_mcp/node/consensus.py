@@ -11,16 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ccn_mcp.domain import character, instances
+from ccn_mcp.domain import character, instances, turnout
 from ccn_mcp.domain.character import RELATIONAL, TRAITS, Vector, from_blob, parse_vector, to_blob
 from ccn_mcp.domain.errors import BadInput, ReceiptRequired, Refused, StoreMoved, VerificationFailed
-from ccn_mcp.domain.instances import Event, FailedTry, Instance, LatestReport, State, group_of
+from ccn_mcp.domain.instances import Event, FailedTry, Instance, State, group_of
 from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, VOTERS_MAX
 from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery, Seat
 from ccn_mcp.node.context import Caller, Context, iso, short_text
-from ccn_mcp.node.conversations import _OWN_KEYS
-from ccn_mcp.node.instances import instance_draft, lease_drafts, receipt_hash, seat_of, seat_of_session
+from ccn_mcp.node.conversations import caller_key, recorded_under
+from ccn_mcp.node.instances import (
+    instance_draft,
+    lease_drafts,
+    own_seat,
+    receipt_hash,
+    seat_of,
+    seat_of_session,
+)
 from ccn_mcp.node.plates import PlateInForce, current_plate
 
 if TYPE_CHECKING:
@@ -68,13 +75,11 @@ async def report_vector(
         )
     vector = parse_vector(traits, scale=scale)
     metrics = parse_vector(relational, scale=scale, names=RELATIONAL) if relational is not None else None
-    key = short_text(idempotency_key, "idempotency_key")
-    if key is not None and key.startswith(_OWN_KEYS):
-        raise BadInput(f"idempotency keys that begin with {_OWN_KEYS!r} are the server's own; choose another")
+    key = caller_key(idempotency_key)
     seat = await reporting_seat(ctx, caller, instance_id)
     now = ctx.now_us()
     instance, seq, replayed = await _append_report(ctx, caller, seat, vector, metrics, receipt, key, now)
-    judgement = await _judge(ctx, instance, seq)
+    judgement = await _judge(ctx, instance.id, seq)
     return instance, seq, replayed, judgement
 
 
@@ -82,9 +87,11 @@ async def reporting_seat(ctx: Context, caller: Caller, instance_id: str | None) 
     """The instance that is meant, by its id or by the client's session."""
     wanted = short_text(instance_id, "instance_id")
     if wanted is not None:
-        return await seat_of(ctx, wanted)
-    if caller.session_id is not None and (found := await seat_of_session(ctx, caller.session_id)) is not None:
-        return found
+        return await own_seat(ctx, caller, wanted)
+    if caller.session_id is not None:
+        found = await seat_of_session(ctx, caller, caller.session_id)
+        if found is not None:
+            return found
     raise BadInput("instance_id is missing; call load_plate first and pass the instance_id that it returns")
 
 
@@ -98,7 +105,7 @@ async def _append_report(
     key: str | None,
     now: int,
 ) -> tuple[Instance, int, bool]:
-    replay = await _replayed(ctx, caller, key)
+    replay = await recorded_under(ctx, caller, key)
     instance = Instance.from_body(seat.snapshot)
     drafts: list[Draft] = [*(await lease_drafts(ctx, instance.id, now) if replay is None else ())]
     if replay is None and instance.state is State.DRIFTED:
@@ -115,13 +122,6 @@ async def _append_report(
     if not done.receipts[0].replayed:
         ctx.seen_us[instance.id] = now
     return instance, done.receipts[0].seq, done.receipts[0].replayed
-
-
-async def _replayed(ctx: Context, caller: Caller, key: str | None) -> Record | None:
-    if key is None:
-        return None
-    found = await ctx.store.records(RecordQuery(principal=caller.principal, key=key))
-    return found[0] if found else None
 
 
 def _report_draft(caller: Caller, instance: Instance, vector: Vector, key: str | None, now: int) -> Draft:
@@ -174,14 +174,17 @@ async def _reinitialise(ctx: Context, seat: Seat, receipt: str | None, now: int)
 # ---- judging -------------------------------------------------------------------------------------------
 
 
-async def _judge(ctx: Context, instance: Instance, report_seq: int) -> Judgement:
+async def _judge(ctx: Context, instance_id: str, report_seq: int) -> Judgement:
     """The evaluation that judged this report: another process's if it was first, else ours."""
-    group = group_of(instance)
     for _ in range(GUARD_RETRIES_MAX):
         head = (await ctx.store.info()).head
+        # Read anew each time: a correction may have moved the instance to another group.
+        group = group_of(Instance.from_body((await seat_of(ctx, instance_id)).snapshot))
         last = await last_judgement(ctx, group)
         if last is not None and last.seq > report_seq:
-            found = last if _judges(last, report_seq) else await _judgement_of(ctx, group, report_seq)
+            found = last if _judges(last, report_seq) else await _judgement_of(ctx, report_seq)
+            if found is None and _overtaken(last, instance_id, report_seq):
+                found = last
             if found is not None:
                 return Judgement(found.seq, found.time_us, found.recorded, head)
         try:
@@ -198,16 +201,21 @@ def _judges(judgement: Judgement, report_seq: int) -> bool:
     return any(seat.is_new and seat.report_id == report_seq for seat in judgement.recorded.seats)
 
 
+def _overtaken(judgement: Judgement, instance_id: str, report_seq: int) -> bool:
+    # Two reports of one instance at once: the newer one was judged, so the older one never will be.
+    return any(
+        seat.instance == instance_id and seat.report_id > report_seq for seat in judgement.recorded.seats
+    )
+
+
 async def last_judgement(ctx: Context, group: str) -> Judgement | None:
     """The newest evaluation of a group."""
     found = await ctx.store.records(RecordQuery(kinds=(Kind.CONSENSUS,), subject=group, limit=1))
     return _decoded(found[0]) if found else None
 
 
-async def _judgement_of(ctx: Context, group: str, report_seq: int) -> Judgement | None:
-    query = RecordQuery(
-        kinds=(Kind.CONSENSUS,), subject=group, after=report_seq, oldest_first=True, limit=VOTERS_MAX
-    )
+async def _judgement_of(ctx: Context, report_seq: int) -> Judgement | None:
+    query = RecordQuery(kinds=(Kind.CONSENSUS,), after=report_seq, oldest_first=True, limit=VOTERS_MAX)
     for record in await ctx.store.records(query):
         if _judges(found := _decoded(record), report_seq):
             return found
@@ -231,13 +239,13 @@ async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int)
     now = ctx.now_us()
     since = last.seq if last is not None else -1
     seats = {seat.instance_id: seat for seat in await seats_of_group(ctx, group, now)}
-    turnout = instances.participants(
+    present = turnout.participants(
         [_seat(seat, since) for seat in seats.values()],
         now_us=now,
         lease_us=ctx.settings.lease_us,
         fresh_us=ctx.settings.fresh_us,
     )
-    voting = {seat.instance.id for seat in turnout.voting}
+    voting = {seat.instance.id for seat in present.voting}
     before: GroupState = last.recorded.state if last is not None else GroupState()
     plate = await current_plate(ctx)
     evaluation = evaluate(
@@ -252,7 +260,7 @@ async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int)
                     seat.report.vector,
                     seat.report.is_new,
                 )
-                for seat in turnout.voting
+                for seat in present.voting
                 if seat.report is not None
             ),
             baseline=plate.baseline,
@@ -289,16 +297,16 @@ async def seats_of_group(ctx: Context, group: str, now_us: int) -> Sequence[Seat
     ]
 
 
-def _seat(seat: Seat, last_judged: int) -> instances.Seat:
-    report: LatestReport | None = None
+def _seat(seat: Seat, last_judged: int) -> turnout.Seat:
+    report: turnout.LatestReport | None = None
     if seat.report_seq is not None and seat.report_us is not None and seat.report_blob:
-        report = LatestReport(
+        report = turnout.LatestReport(
             seat.report_seq,
             from_blob(seat.report_blob, len(TRAITS)),
             seat.report_us,
             is_new=seat.report_seq > last_judged,
         )
-    return instances.Seat(Instance.from_body(seat.snapshot), seat.seen_us, report)
+    return turnout.Seat(Instance.from_body(seat.snapshot), seat.seen_us, report)
 
 
 async def _resets(ctx: Context, since: int, members: set[str]) -> tuple[str, ...]:

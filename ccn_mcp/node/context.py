@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.jcs import check_text
@@ -13,6 +14,9 @@ from ccn_mcp.settings import Settings
 
 LOCAL = "local"
 """The principal of stdio, of the command line and of Python: the account that owns the store."""
+
+ECHO_CHARS_MAX: Final = 60
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,18 @@ def parse_time(text: str, what: str) -> int:
     try:
         when = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise BadInput(f"{what} is {text!r}; write a date or time such as 2026-11-22T15:00:00Z") from exc
+        raise BadInput(
+            f"{what} is {echoed(text)}; write a date or time such as 2026-11-22T15:00:00Z"
+        ) from exc
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
-    return int(when.timestamp() * 1_000_000)
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def echoed(value: object) -> str:
+    """`value` as an error message quotes it: on one line, and short however long it is."""
+    text = repr(value) if not isinstance(value, str) else repr(value[:ECHO_CHARS_MAX])
+    return text if len(text) <= 2 * ECHO_CHARS_MAX else text[: 2 * ECHO_CHARS_MAX] + "…"
 
 
 def short_text(value: str | None, what: str, most: int = ID_CHARS_MAX) -> str | None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Final
 
 from ccn_mcp.domain import instances
-from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.errors import BadInput, StoreMoved
 from ccn_mcp.domain.instances import Event, Instance, State, group_of
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import (
     CONTEXT_TOKENS_DEFAULT,
     CONTEXT_TOKENS_MAX,
     CONTEXT_TURNS_MAX,
+    GUARD_RETRIES_MAX,
     TITLE_CHARS_MAX,
 )
 from ccn_mcp.domain.models import (
     Conversation,
     ConversationQuery,
     Group,
+    Guard,
     Message,
     MessageQuery,
     RecordQuery,
@@ -34,12 +36,13 @@ from ccn_mcp.domain.prompt import (
     assemble,
 )
 from ccn_mcp.node.consensus import described_state, has_reported, last_judgement, plate_name
-from ccn_mcp.node.context import Caller, Context, short_text
+from ccn_mcp.node.context import Caller, Context, echoed, short_text
 from ccn_mcp.node.conversations import open_conversation, require_conversation
-from ccn_mcp.node.instances import described, instance_draft, receipt_hash, seat_of, seat_of_session
+from ccn_mcp.node.instances import described, instance_draft, own_seat, receipt_hash, seat_of, seat_of_session
 from ccn_mcp.node.plates import PlateInForce, delivered_plate
 from ccn_mcp.node.results import Loaded
 
+RECENT_MESSAGES: Final = 20
 RECENT_CONVERSATIONS: Final = 20
 """How far back `load_plate` looks for the last conversation that has messages."""
 
@@ -67,13 +70,13 @@ async def load_plate(
     """
     budget = CONTEXT_TOKENS_DEFAULT if history_tokens is None else history_tokens
     if not 0 <= budget <= CONTEXT_TOKENS_MAX:
-        raise BadInput(f"history_tokens is {budget}; give a number from 0 to {CONTEXT_TOKENS_MAX}")
+        raise BadInput(f"history_tokens is {echoed(budget)}; give a number from 0 to {CONTEXT_TOKENS_MAX}")
     heading = short_text(title, "title", TITLE_CHARS_MAX)
     session = short_text(session_id, "session_id") or caller.session_id
     wanted = short_text(conversation_id, "conversation_id")
     if wanted is not None:
         await require_conversation(ctx, wanted)
-    seat = await _seat(ctx, short_text(instance_id, "instance_id"), session)
+    seat = await _seat(ctx, caller, short_text(instance_id, "instance_id"), session)
     before = Instance.from_body(seat.snapshot) if seat is not None else None
     if before is not None:
         instances.may_load(before)
@@ -103,10 +106,10 @@ async def load_plate(
     }
 
 
-async def _seat(ctx: Context, instance_id: str | None, session: str | None) -> Seat | None:
+async def _seat(ctx: Context, caller: Caller, instance_id: str | None, session: str | None) -> Seat | None:
     if instance_id is not None:
-        return await seat_of(ctx, instance_id)
-    return await seat_of_session(ctx, session) if session is not None else None
+        return await own_seat(ctx, caller, instance_id)
+    return await seat_of_session(ctx, caller, session) if session is not None else None
 
 
 def _nobody(caller: Caller) -> Instance:
@@ -127,31 +130,45 @@ async def _deliver(
 ) -> tuple[Instance, str]:
     """Append the instance's next snapshot; returns it with the head of the log."""
     now = ctx.now_us()
-    base = before or instances.opened(
-        ctx.entropy.name("i"), caller.principal, scope=ctx.settings.scope, client=caller.client
-    )
-    known, _ = described(base, client=caller.client, model=model, thinking=thinking)
-    known = instances.corrected(known, session_id=session, conversation_id=conversation)
     if plate.seq is None:
         raise AssertionError("a delivered Plate is in the log")
-    instance = instances.loaded(known, plate_seq=plate.seq, nonce_hash=receipt_hash(receipt) or "")
-    drafts = [instance_draft(instance, Event.LOADED, now)]
-    if before is None:
-        drafts.insert(0, instance_draft(known, Event.OPENED, now))
-    done = await ctx.store.append(Group(tuple(drafts), touch={instance.id: now}))
-    ctx.seen_us[instance.id] = now
-    return instance, str(done.head)
+    opened = instances.opened(
+        ctx.entropy.name("i"), caller.principal, scope=ctx.settings.scope, client=caller.client
+    )
+    for attempt in range(GUARD_RETRIES_MAX):
+        size = (await ctx.store.info()).head.size
+        if before is not None:
+            before = Instance.from_body((await seat_of(ctx, before.id)).snapshot)
+        known, _ = described(before or opened, client=caller.client, model=model, thinking=thinking)
+        known = instances.corrected(known, session_id=session, conversation_id=conversation)
+        instance = instances.loaded(known, plate_seq=plate.seq, nonce_hash=receipt_hash(receipt) or "")
+        drafts = [instance_draft(instance, Event.LOADED, now)]
+        if before is None:
+            drafts.insert(0, instance_draft(known, Event.OPENED, now))
+        # A snapshot that was read before an evaluation flagged the instance would take the flag away. In a
+        # crowd the last attempt goes without the guard: a flag comes back with the next report.
+        guarded = before is not None and attempt < GUARD_RETRIES_MAX - 1
+        guard = Guard((Kind.INSTANCE,), size) if guarded else None
+        try:
+            done = await ctx.store.append(Group(tuple(drafts), guard=guard, touch={instance.id: now}))
+        except StoreMoved:
+            continue
+        ctx.seen_us[instance.id] = now
+        return instance, str(done.head)
+    raise StoreMoved("other writers kept coming first; nothing was delivered, call load_plate again")
 
 
 async def _assemble(
     ctx: Context, instance: Instance, before: Seat | None, plate: PlateInForce, budget: int, ids: Ids
 ) -> Delivered:
-    shown, others = await _conversation_to_show(ctx, ids.conversation_id)
+    own = await require_conversation(ctx, ids.conversation_id)
+    shown, others = await _conversation_to_show(ctx, own)
     messages: tuple[Message, ...] = ()
     earlier = 0
-    if shown is not None and budget:
-        page = await ctx.store.page(MessageQuery(shown, CONTEXT_TURNS_MAX))
-        messages, earlier = page.messages, page.older
+    if shown is not None:
+        page = await ctx.store.page(MessageQuery(shown, CONTEXT_TURNS_MAX if budget else 1))
+        messages = page.messages if budget else ()
+        earlier = page.total - len(messages)
     return assemble(
         plate.plate,
         await _state(ctx, instance, before),
@@ -166,9 +183,7 @@ async def _assemble(
         history_of=shown or ids.conversation_id,
         notices=Notices(
             now_us=ctx.now_us(),
-            recorder=Recorder.HOOK
-            if any(message.source == "hook" for message in messages)
-            else Recorder.INSTANCE,
+            recorder=await _recorder(ctx, own),
             lines=await _lines(ctx, before, plate, others),
             directive=_directive(instance),
             earlier_turns=earlier,
@@ -176,11 +191,23 @@ async def _assemble(
     )
 
 
-async def _conversation_to_show(ctx: Context, conversation: str) -> tuple[str | None, list[Conversation]]:
+async def _recorder(ctx: Context, own: Conversation) -> Recorder:
+    """Who records: a hook, if it opened this conversation or wrote one of its newest messages.
+
+    Another conversation's hook says nothing about this client: told so, it would record nothing.
+    """
+    opening = await ctx.store.records(RecordQuery(kinds=(Kind.CONVERSATION,), seqs=(own.seq,)))
+    if opening and opening[0].body is not None and opening[0].body.get("source") == "hook":
+        return Recorder.HOOK
+    newest = await ctx.store.page(MessageQuery(own.id, RECENT_MESSAGES)) if own.messages else None
+    hooked = newest is not None and any(message.source == "hook" for message in newest.messages)
+    return Recorder.HOOK if hooked else Recorder.INSTANCE
+
+
+async def _conversation_to_show(ctx: Context, own: Conversation) -> tuple[str | None, list[Conversation]]:
     """This conversation if it has messages, else the last one of the scope that has; and the others."""
-    own = await require_conversation(ctx, conversation)
     recent = await ctx.store.conversations(ConversationQuery(RECENT_CONVERSATIONS, scope=ctx.settings.scope))
-    others = [item for item in recent if item.messages and item.id != conversation]
+    others = [item for item in recent if item.messages and item.id != own.id]
     if own.messages:
         return own.id, others
     return (others[0].id, others[1:]) if others else (None, [])

@@ -1,19 +1,11 @@
-"""Recording messages and reading them back."""
+"""Conversations: finding or opening one, and recording messages in it. Reading them back is in `history.py`."""
 
 from __future__ import annotations
 
 from ccn_mcp.domain.errors import BadInput, EmptyContent, TooLarge, UnknownConversation, UnknownRole
 from ccn_mcp.domain.jcs import check_text
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.limits import (
-    CONTENT_BYTES_MAX,
-    PAGE_CONVERSATIONS_MAX,
-    PAGE_MESSAGES_DEFAULT,
-    PAGE_MESSAGES_MAX,
-    QUERY_CHARS_MAX,
-    RESULT_CHARS_MAX,
-    TITLE_CHARS_MAX,
-)
+from ccn_mcp.domain.limits import CONTENT_BYTES_MAX, TITLE_CHARS_MAX
 from ccn_mcp.domain.models import (
     ROLES,
     ROLES_CALLER,
@@ -22,18 +14,14 @@ from ccn_mcp.domain.models import (
     ConversationQuery,
     Draft,
     Group,
-    Message,
-    MessageQuery,
+    Record,
     RecordQuery,
-    SearchQuery,
 )
-from ccn_mcp.node.context import Caller, Context, iso, parse_time, short_text
-from ccn_mcp.node.instances import lease_drafts
-from ccn_mcp.node.results import History, HistoryConversation, HistoryHit, HistoryMessage, Recorded
+from ccn_mcp.node.context import Caller, Context, echoed, iso, short_text
+from ccn_mcp.node.instances import lease_drafts, seat_of
+from ccn_mcp.node.results import HistoryConversation, Recorded
 
 _OWN_KEYS = "ccn:"
-MESSAGE_OVERHEAD_CHARS = 160
-"""What a message costs in a result besides its text."""
 
 
 async def record_message(
@@ -56,13 +44,14 @@ async def record_message(
     """
     checked = check_content(content)
     check_role(role, caller)
-    key = short_text(idempotency_key, "idempotency_key")
-    if key is not None and key.startswith(_OWN_KEYS):
-        raise BadInput(f"idempotency keys that begin with {_OWN_KEYS!r} are the server's own; choose another")
+    key = caller_key(idempotency_key)
+    speaker = short_text(name, "name")
     instance = short_text(instance_id, "instance_id")
-    conversation = await _conversation_for(
-        ctx, caller, short_text(conversation_id, "conversation_id"), session_id, instance
-    )
+    now = ctx.now_us()
+    # Whatever can be refused is refused before a conversation is opened for it.
+    leases = await lease_drafts(ctx, instance, now)
+    named, session = short_text(conversation_id, "conversation_id"), short_text(session_id, "session_id")
+    conversation = await _conversation_for(ctx, caller, named, session, instance, key)
     body: Body = {
         "conversation": conversation,
         "principal": caller.principal,
@@ -72,17 +61,15 @@ async def record_message(
     }
     if instance is not None:
         body["instance"] = instance
-    if (speaker := short_text(name, "name")) is not None:
+    if speaker is not None:
         body["name"] = speaker
     if key is not None:
         body["key"] = key
-    now = ctx.now_us()
-    leases = await lease_drafts(ctx, instance, now)
     done = await ctx.store.append(
         Group((Draft(Kind.MESSAGE, now, body), *leases), touch={instance: now} if instance else {})
     )
     receipt = done.receipts[0]
-    if instance:
+    if instance and not receipt.replayed:
         ctx.seen_us[instance] = now
     return {
         "conversation_id": conversation,
@@ -101,7 +88,7 @@ def check_content(content: str) -> str:
         EmptyContent, TooLarge, BadText.
     """
     if not content.strip():
-        raise EmptyContent("content is empty; there is nothing to record")
+        raise EmptyContent("content is empty; there is nothing to record, so leave this message out")
     check_text(content, "content")
     size = len(content.encode("utf-8"))
     if size > CONTENT_BYTES_MAX:
@@ -120,19 +107,54 @@ def check_role(role: str, caller: Caller) -> None:
     """
     allowed = ROLES if caller.source in ("hook", "import", "python") else ROLES_CALLER
     if role not in allowed:
-        raise UnknownRole(f"role is {role!r}; use one of: {', '.join(allowed)}")
+        raise UnknownRole(f"role is {echoed(role)}; use one of: {', '.join(allowed)}")
+
+
+def caller_key(idempotency_key: str | None) -> str | None:
+    """A caller's idempotency key.
+
+    Raises:
+        BadInput: too long, or one of the server's own.
+    """
+    key = short_text(idempotency_key, "idempotency_key")
+    if key is not None and key.startswith(_OWN_KEYS):
+        raise BadInput(f"idempotency keys that begin with {_OWN_KEYS!r} are the server's own; choose another")
+    return key
+
+
+async def recorded_under(ctx: Context, caller: Caller, key: str | None) -> Record | None:
+    """The entry that the caller's key was used for, if any."""
+    if key is None:
+        return None
+    found = await ctx.store.records(RecordQuery(principal=caller.principal, key=key))
+    return found[0] if found else None
 
 
 async def _conversation_for(
-    ctx: Context, caller: Caller, conversation: str | None, session_id: str | None, instance: str | None
+    ctx: Context,
+    caller: Caller,
+    conversation: str | None,
+    session: str | None,
+    instance: str | None,
+    key: str | None,
 ) -> str:
+    """The conversation that was named, else the session's, the instance's, the first try's, a new one.
+
+    A session id of the call itself goes before the instance, the one of the client's environment after it:
+    that one may be stale, and an instance may have been asked to continue another conversation.
+    """
     if conversation is not None:
         return conversation
-    session = short_text(session_id, "session_id") or caller.session_id
     if session is None and instance is not None:
-        seats = await ctx.store.seats(instance_id=instance)
-        if seats and isinstance(known := seats[0].snapshot.get("conversation"), str):
+        seat = await seat_of(ctx, instance)
+        if isinstance(known := seat.snapshot.get("conversation"), str):
             return known
+    session = session or caller.session_id
+    if session is not None and (found := await conversation_of(ctx, caller, session)) is not None:
+        return found
+    if (first := await recorded_under(ctx, caller, key)) is not None and first.body is not None:
+        # A retry finds its own conversation again. Opening another would make it a conflict.
+        return str(first.body.get("conversation", ""))
     return await open_conversation(ctx, caller, session=session)
 
 
@@ -187,214 +209,6 @@ async def require_conversation(ctx: Context, conversation: str) -> Conversation:
             "a new one, or call get_history without arguments to list the existing ones"
         )
     return found[0]
-
-
-# ---- reading -------------------------------------------------------------------------------------------
-
-
-async def get_history(
-    ctx: Context,
-    *,
-    conversation_id: str | None = None,
-    query: str | None = None,
-    order: str = "newest",
-    before: int | None = None,
-    after: int | None = None,
-    role: str | None = None,
-    since: str | None = None,
-    until: str | None = None,
-    limit: int | None = None,
-    offset: int = 0,
-    scope: str | None = None,
-    chars_max: int = RESULT_CHARS_MAX,
-) -> History:
-    """A page of a conversation, the hits of a search, or the list of conversations.
-
-    `scope` None means the node's own; `"*"` means every scope.
-
-    Raises:
-        BadInput: an argument that cannot be used. UnknownConversation.
-    """
-    if order not in ("newest", "oldest"):
-        raise BadInput(f"order is {order!r}; use newest or oldest")
-    if role is not None and role not in ROLES:
-        raise BadInput(f"role is {role!r}; use one of: {', '.join(ROLES)}")
-    for name, value in (("before", before), ("after", after), ("offset", offset)):
-        if value is not None and not 0 <= value < 2**63:
-            raise BadInput(f"{name} is {value}; give a whole number from 0")
-    wanted_scope = None if scope == "*" else scope or ctx.settings.scope
-    conversation = short_text(conversation_id, "conversation_id")
-    if query is not None and query.strip():
-        words = short_text(query, "query", QUERY_CHARS_MAX) or ""
-        return await _search(ctx, words, conversation, wanted_scope, role, _limited(limit, 20), chars_max)
-    if conversation is None:
-        return await _list(ctx, wanted_scope, before, _limited(limit, 20), chars_max)
-    page_query = MessageQuery(
-        conversation_id=conversation,
-        limit=_limited(limit, PAGE_MESSAGES_DEFAULT),
-        newest=order == "newest",
-        before=before,
-        after=after,
-        role=role,
-        since_us=parse_time(since, "since") if since else None,
-        until_us=parse_time(until, "until") if until else None,
-    )
-    return await _page(ctx, page_query, offset, chars_max)
-
-
-def _limited(limit: int | None, default: int) -> int:
-    if limit is None:
-        return default
-    if not 1 <= limit <= PAGE_MESSAGES_MAX:
-        raise BadInput(f"limit is {limit}; give a number from 1 to {PAGE_MESSAGES_MAX}")
-    return limit
-
-
-async def _page(ctx: Context, query: MessageQuery, offset: int, chars_max: int) -> History:
-    page = await ctx.store.page(query)
-    kept, dropped = _fit(page.messages, query.newest, offset, chars_max)
-    older = page.older + (dropped if query.newest else 0)
-    newer = page.newer + (0 if query.newest else dropped)
-    return {
-        "conversation_id": query.conversation_id,
-        "total": page.total,
-        "messages": kept,
-        "hits": [],
-        "conversations": [],
-        "left_out": _left_out(kept, older, newer),
-    }
-
-
-def _fit(
-    messages: tuple[Message, ...], newest: bool, offset: int, chars_max: int
-) -> tuple[list[HistoryMessage], int]:
-    """As many whole messages as fit, from the end that was asked for; a single long one is cut."""
-    kept: list[HistoryMessage] = []
-    left = chars_max
-    for message in reversed(messages) if newest else messages:
-        text = message.text
-        if text is not None and not kept:
-            text = text[offset:]
-        # What JSON makes of it: quotes, backslashes and newlines cost two characters, controls six.
-        cost = MESSAGE_OVERHEAD_CHARS + _json_chars(text or "")
-        if cost > left and kept:
-            break
-        cut = offset if offset and not kept else 0
-        if cost > left and text is not None:
-            shown = _cut(text, left - MESSAGE_OVERHEAD_CHARS)
-            cut += len(text) - len(shown)
-            text = shown
-        kept.append(_message(message, text, cut))
-        left -= cost
-    if newest:
-        kept.reverse()
-    return kept, len(messages) - len(kept)
-
-
-def _json_chars(text: str) -> int:
-    escapes = text.count('"') + text.count("\\") + text.count("\n") + text.count("\t") + text.count("\r")
-    return len(text) + escapes
-
-
-def _cut(text: str, room: int) -> str:
-    shown = text[: max(0, room)]
-    while (over := _json_chars(shown) - room) > 0:
-        shown = shown[: len(shown) - max(1, over // 2)]
-    return shown
-
-
-def _message(message: Message, text: str | None, cut: int) -> HistoryMessage:
-    return {
-        "seq": message.seq,
-        "n": message.n,
-        "at": iso(message.time_us),
-        "role": message.role,
-        "name": message.name,
-        "text": text,
-        "cut": cut,
-    }
-
-
-def _left_out(kept: list[HistoryMessage], older: int, newer: int) -> str | None:
-    notes = []
-    if older and kept:
-        notes.append(f"{older} older: call again with before={kept[0]['seq']}")
-    if newer and kept:
-        notes.append(f"{newer} newer: call again with after={kept[-1]['seq']}, order=oldest")
-    if not kept and older + newer:
-        notes.append(f"{older} older and {newer} newer lie outside before/after")
-    notes += [
-        f"message {message['n']} is cut by {message['cut']} characters: "
-        f"call again with before={message['seq'] + 1}, limit=1, offset=N to start at character N"
-        for message in kept
-        if message["cut"]
-    ]
-    return "; ".join(notes) or None
-
-
-async def _search(
-    ctx: Context,
-    words: str,
-    conversation: str | None,
-    scope: str | None,
-    role: str | None,
-    limit: int,
-    chars_max: int,
-) -> History:
-    if conversation is not None:
-        await require_conversation(ctx, conversation)
-        scope = None
-    found = await ctx.store.search(
-        SearchQuery(words, limit, conversation_id=conversation, scope=scope, role=role)
-    )
-    hits: list[HistoryHit] = []
-    left = chars_max
-    for hit in found.hits:
-        message = hit.message
-        excerpt = hit.excerpt[:1_000]
-        left -= MESSAGE_OVERHEAD_CHARS + _json_chars(excerpt)
-        if left < 0 and hits:
-            break
-        hits.append(
-            {
-                "seq": message.seq,
-                "conversation_id": message.conversation_id,
-                "n": message.n,
-                "at": iso(message.time_us),
-                "role": message.role,
-                "excerpt": excerpt,
-            }
-        )
-    more = found.more or len(hits) < len(found.hits)
-    return {
-        "conversation_id": conversation,
-        "total": len(hits),
-        "messages": [],
-        "hits": hits,
-        "conversations": [],
-        "left_out": "older matches exist: add a word or raise limit; "
-        "read around a hit with its conversation_id and before/after"
-        if more
-        else None,
-    }
-
-
-async def _list(ctx: Context, scope: str | None, before: int | None, limit: int, chars_max: int) -> History:
-    limit = min(limit, PAGE_CONVERSATIONS_MAX)
-    found = await ctx.store.conversations(ConversationQuery(limit + 1, scope=scope, before=before))
-    shown = found[:limit]
-    while shown and len(shown) * (MESSAGE_OVERHEAD_CHARS + TITLE_CHARS_MAX) > chars_max:
-        shown = shown[:-1]
-    return {
-        "conversation_id": None,
-        "total": len(shown),
-        "messages": [],
-        "hits": [],
-        "conversations": [listed(item) for item in shown],
-        "left_out": f"older conversations exist: call again with before={shown[-1].last_seq}"
-        if len(found) > len(shown) and shown
-        else None,
-    }
 
 
 def listed(item: Conversation) -> HistoryConversation:

@@ -10,7 +10,7 @@ from ccn_mcp.domain.errors import BadInput, UnknownInstance
 from ccn_mcp.domain.instances import Event, Instance, State
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Body, Draft, Seat
-from ccn_mcp.node.context import Context
+from ccn_mcp.node.context import Caller, Context
 
 MODEL_CHARS_MAX = 80
 
@@ -36,11 +36,29 @@ async def seat_of(ctx: Context, instance_id: str) -> Seat:
     return found[0]
 
 
-async def seat_of_session(ctx: Context, session: str) -> Seat | None:
-    """The live instance that a client session opened last, if any."""
+async def own_seat(ctx: Context, caller: Caller, instance_id: str) -> Seat:
+    """The caller's own instance with this id; ids are shown to others, so an id alone is no proof.
+
+    Raises:
+        UnknownInstance: there is none, or it is another principal's.
+    """
+    seat = await seat_of(ctx, instance_id)
+    if seat.snapshot.get("principal") != caller.principal:
+        raise UnknownInstance(
+            f"the instance {instance_id!r} is another account's; call load_plate without instance_id to open "
+            "your own"
+        )
+    return seat
+
+
+async def seat_of_session(ctx: Context, caller: Caller, session: str) -> Seat | None:
+    """The caller's live instance that a client session opened last, if any."""
     since = ctx.now_us() - ctx.settings.lease_us
     for seat in await ctx.store.seats(seen_since_us=since):
-        if seat.snapshot.get("session") == session and seat.snapshot.get("state") != State.TERMINATED:
+        known = seat.snapshot
+        # One that has failed is passed over: its session goes on with another instance.
+        alive = known.get("state") not in (State.TERMINATED, State.FAILED)
+        if alive and known.get("session") == session and known.get("principal") == caller.principal:
             return seat
     return None
 
@@ -49,14 +67,15 @@ async def lease_drafts(ctx: Context, instance_id: str | None, now_us: int) -> tu
     """What has to be recorded before a lease is renewed: a return, if it had run out.
 
     Raises:
-        UnknownInstance: there is no such instance.
+        UnknownInstance: there is no such instance, or it has been terminated.
     """
     if instance_id is None or now_us - ctx.seen_us.get(instance_id, -(1 << 62)) <= ctx.settings.lease_us:
         return ()
     seat = await seat_of(ctx, instance_id)
     if now_us - seat.seen_us <= ctx.settings.lease_us:
         return ()
-    return (instance_draft(Instance.from_body(seat.snapshot), Event.RETURNED, now_us),)
+    back = instances.returned(Instance.from_body(seat.snapshot))
+    return (instance_draft(back, Event.RETURNED, now_us),)
 
 
 def receipt_hash(receipt: str | None) -> str | None:

@@ -24,7 +24,7 @@ async def verify_chain(
     Raises:
         BadHead: `known_head` is not SIZE:ROOT.
     """
-    known = known_head.strip() if known_head else None
+    known = (known_head or "").strip() or None
     return as_check(await ctx.store.verify(known_head=known, progress=progress))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ccn_mcp.domain.plate import Plate
-from ccn_mcp.node import conversations, ledger, plates
+from ccn_mcp.node import conversations, history, ledger, plates
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.plates import PlateInForce
-from ccn_mcp.node.results import ChainCheck, Consensus, History, Judged, Loaded, Recorded
+from ccn_mcp.node.results import ChainCheck, Consensus, History, Judged, Loaded, Recorded, Status
 from ccn_mcp.ports import Progress
 
 
@@ -135,7 +135,7 @@ class Node:
         Raises:
             BadInput, UnknownConversation.
         """
-        return await conversations.get_history(
+        return await history.get_history(
             self.ctx,
             conversation_id=conversation_id,
             query=query,
@@ -191,3 +191,9 @@ class Node:
     async def plate_versions(self) -> list[PlateInForce]:
         """Every Plate that was in force, newest first."""
         return await plates.plate_versions(self.ctx)
+
+    async def status(self) -> Status:
+        """The store at a glance; a store that does not exist yet is not created."""
+        from ccn_mcp.node.status import status
+
+        return await status(self.ctx, self.caller)

@@ -51,8 +51,15 @@ async def current_plate(ctx: Context) -> PlateInForce:
 
 async def delivered_plate(ctx: Context, caller: Caller) -> PlateInForce:
     """The Plate in force, in the log from its first delivery on, the starter too."""
-    current = await current_plate(ctx)
-    return current if current.seq is not None else await set_plate(ctx, caller, current.plate)
+    for _ in range(GUARD_RETRIES_MAX):
+        size = (await ctx.store.info()).head.size
+        current = await current_plate(ctx)
+        if current.seq is not None:
+            return current
+        # Guarded from before the look: the starter must never come after a Plate that a person has set.
+        if (recorded := await _record(ctx, caller, current.plate, size)) is not None:
+            return recorded
+    raise StoreMoved("other writers kept setting Plates; nothing was delivered, try again")
 
 
 async def set_plate(ctx: Context, caller: Caller, plate: Plate) -> PlateInForce:
@@ -65,26 +72,32 @@ async def set_plate(ctx: Context, caller: Caller, plate: Plate) -> PlateInForce:
         records = await ctx.store.records(RecordQuery(kinds=(Kind.PLATE,), limit=1))
         if records and (current := _parsed(records[0])).plate.digest == plate.digest:
             return current
-        now = ctx.now_us()
-        draft = Draft(
-            Kind.PLATE,
-            now,
-            {
-                "digest": plate.digest,
-                "format": "ccn.plate/1",
-                "name": plate.name,
-                "principal": caller.principal,
-                "source": caller.source,
-                "version": plate.version,
-            },
-            plate.source,
-        )
-        try:
-            done = await ctx.store.append(Group((draft,), guard=Guard((Kind.PLATE,), size)))
-        except StoreMoved:
-            continue
-        return PlateInForce(plate, done.receipts[0].seq, now)
+        if (recorded := await _record(ctx, caller, plate, size)) is not None:
+            return recorded
     raise StoreMoved("other writers kept setting Plates; nothing was set by this one, try again")
+
+
+async def _record(ctx: Context, caller: Caller, plate: Plate, size: int) -> PlateInForce | None:
+    """Append `plate`; None if another one has come at or after `size`."""
+    now = ctx.now_us()
+    draft = Draft(
+        Kind.PLATE,
+        now,
+        {
+            "digest": plate.digest,
+            "format": "ccn.plate/1",
+            "name": plate.name,
+            "principal": caller.principal,
+            "source": caller.source,
+            "version": plate.version,
+        },
+        plate.source,
+    )
+    try:
+        done = await ctx.store.append(Group((draft,), guard=Guard((Kind.PLATE,), size)))
+    except StoreMoved:
+        return None
+    return PlateInForce(plate, done.receipts[0].seq, now)
 
 
 async def plate_versions(ctx: Context) -> list[PlateInForce]:

@@ -17,7 +17,7 @@ class Recorded(TypedDict):
 
 
 class HistoryMessage(TypedDict):
-    """A stored message. `text` is None once erased; `cut` counts characters left out of a long text."""
+    """A stored message. `text` is None once erased; `cut` counts the characters that follow what is shown."""
 
     seq: int
     n: int

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 from ccn_mcp.node.node import Node
 from ccn_mcp.node.results import ChainCheck
 from ccn_mcp.server.catalogue import CATALOGUE
-from ccn_mcp.server.errors import told_to_the_model
+from ccn_mcp.server.errors import PlainTool, told_to_the_model
 from ccn_mcp.server.schemas import schema_of
 
 CLIENT_CHARS_MAX: Final = 100
@@ -171,7 +171,7 @@ def tools() -> list[Tool]:
     made = []
     for function in FUNCTIONS:
         entry = CATALOGUE[function.__name__]
-        tool = Tool.from_function(
+        tool = PlainTool.from_function(
             function,
             title=entry.title,
             description=entry.description,

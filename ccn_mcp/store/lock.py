@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ccn_mcp.domain.errors import StoreBusy, StoreReadOnly, StoreUnavailable
+from ccn_mcp.domain.errors import StoreBusy, StoreError, StoreReadOnly, StoreUnavailable
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
 
 QUEUE_POLL_S: Final = 0.001
@@ -81,6 +82,22 @@ class Turnstile:
         if self._handles is not None:
             _unlock(self._handles[1])
 
+    def close_in_turn(self, close: Callable[[], None]) -> None:
+        """Close a connection in turn, because the last one to close checkpoints.
+
+        Without a turn it is closed all the same: whoever has the turn has the file open, so this connection is
+        not the last one, and where no lock file can be made nothing can be checkpointed either.
+        """
+        try:
+            self.__enter__()
+        except StoreError:
+            close()
+            return
+        try:
+            close()
+        finally:
+            self.__exit__(None, None, None)
+
     def close(self) -> None:
         """Let go of the lock files."""
         if self._handles is not None:
@@ -89,13 +106,22 @@ class Turnstile:
             self._handles = None
 
     def _take(self, handle: int, poll_s: float, deadline: float) -> None:
-        while not _try_lock(handle):
+        while not self._try(handle):
             if time.monotonic() >= deadline:
                 raise StoreBusy(
                     f"another process has kept the store {self._path} locked for {self._wait_s:g} s; "
                     "nothing was written. Try again; `ccn-mcp doctor` lists the processes that have it open"
                 )
             time.sleep(poll_s)
+
+    def _try(self, handle: int) -> bool:
+        try:
+            return _try_lock(handle)
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"cannot lock the store {self._path}: {exc.strerror}; nothing was written. If it is on a network "
+                "drive, choose a place on a local disk with --db or CCN_DB"
+            ) from exc
 
     def _open(self) -> tuple[int, int]:
         if self._handles is None:

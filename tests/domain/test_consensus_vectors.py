@@ -24,7 +24,8 @@ from ccn_mcp.domain.consensus import (
     weighted_consensus,
 )
 from ccn_mcp.domain.errors import BadVector, CcnError, IdempotencyConflict, UnknownInstance
-from ccn_mcp.domain.instances import LatestReport, Seat, loaded, may_report, opened, participants, terminated
+from ccn_mcp.domain.instances import loaded, may_report, opened, terminated
+from ccn_mcp.domain.turnout import LatestReport, Seat, participants
 from tests.shared_vectors import vectors
 
 NEAR = 1e-9

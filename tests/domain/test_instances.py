@@ -15,8 +15,8 @@ from ccn_mcp.domain.errors import (
     UnknownInstance,
     VerificationFailed,
 )
-from ccn_mcp.domain.instances import Event, Instance, LatestReport, Seat, State
-from ccn_mcp.domain.limits import REINIT_TRIES_MAX, VOTERS_MAX
+from ccn_mcp.domain.instances import Event, Instance, State
+from ccn_mcp.domain.limits import REINIT_TRIES_MAX
 
 ACTIVE = of.loaded(of.opened("i1", "local", model="m"), plate_seq=3, nonce_hash="first")
 FLAGGED = of.flagged(ACTIVE)
@@ -163,44 +163,6 @@ def test_a_damaged_snapshot_is_refused(damage: dict[str, object]) -> None:
     del body["plate_seq"]
     with pytest.raises(VerificationFailed):
         Instance.from_body(body)
-
-
-def seat(instance: Instance, seen: int, reported: int | None) -> Seat:
-    report = None if reported is None else LatestReport(1, (0.5,) * 16, reported, is_new=True)
-    return Seat(instance, seen, report)
-
-
-@pytest.mark.parametrize(
-    ("instance", "seen", "reported", "reason"),
-    [
-        (ACTIVE, 1000, 1000, None),
-        (ACTIVE, 900, 940, None),
-        (ACTIVE, 899, 1000, "lease_expired"),
-        (ACTIVE, 1000, 939, "stale"),
-        (ACTIVE, 1000, None, "no_report"),
-        (ACTIVE, 899, None, "lease_expired"),
-        (FLAGGED, 1000, 1000, "flagged"),
-        (FAILED, 1000, 1000, "flagged"),
-        (replace(ACTIVE, reports_from_us=990), 1000, 989, "no_report"),
-        (replace(ACTIVE, reports_from_us=990), 1000, 990, None),
-    ],
-)
-def test_who_votes(instance: Instance, seen: int, reported: int | None, reason: str | None) -> None:
-    turnout = of.participants([seat(instance, seen, reported)], now_us=1000, lease_us=100, fresh_us=60)
-    assert [s.instance.id for s in turnout.voting] == ([] if reason else ["i1"])
-    assert turnout.excluded == ({"i1": reason} if reason else {})
-
-
-def test_terminated_instances_are_not_mentioned() -> None:
-    turnout = of.participants([seat(GONE, 1000, 1000)], now_us=1000, lease_us=100, fresh_us=60)
-    assert turnout == of.Turnout((), {})
-
-
-def test_the_most_recently_seen_vote_above_the_maximum() -> None:
-    seats = [seat(replace(ACTIVE, id=f"i{at:04}"), at, at) for at in range(VOTERS_MAX + 2)]
-    turnout = of.participants(seats, now_us=2000, lease_us=10_000, fresh_us=10_000)
-    assert len(turnout.voting) == VOTERS_MAX
-    assert turnout.excluded == {"i0000": "over_limit", "i0001": "over_limit"}
 
 
 def test_idle_is_only_shown() -> None:

@@ -145,9 +145,9 @@ class MemoryStore:
 
     def _append(self, log: MemoryLog, group: Group) -> tuple[Receipt, ...]:
         bodies = [_check_draft(draft, first=index == 0) for index, draft in enumerate(group.drafts)]
-        _check_guard(log, group)
         if group.drafts and (replay := _find_replay(log, group.drafts[0])) is not None:
             return (replay,)
+        _check_guard(log, group)
         _check_names(log, group)
         # Nothing below this line can fail.
         receipts = []
@@ -303,12 +303,13 @@ class MemoryStore:
 
 def _check_draft(draft: Draft, *, first: bool) -> bytes:
     body = jcs.encode(draft.body)
-    jcs.decode(body)  # refuses U+0000, which `encode` lets through
     columns = columns_of(draft.kind, draft.body)
     if not -(2**63) <= draft.time_us < 2**63:
         raise BadInput("a time is a signed 64-bit number of microseconds")
     if columns.key is not None and not first:
         raise BadInput("only the first draft of a group may carry an idempotency key")
+    if columns.key is not None and columns.principal is None:
+        raise BadInput("an idempotency key has a principal beside it")
     if draft.kind == Kind.CONVERSATION and columns.conversation is None:
         raise BadInput("a conversation entry names its conversation")
     if draft.kind == Kind.INSTANCE and columns.subject is None:

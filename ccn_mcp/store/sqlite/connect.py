@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ccn_mcp.domain.errors import (
     StoreBusy,
@@ -19,19 +21,28 @@ from ccn_mcp.domain.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
+from ccn_mcp.domain.limits import WAL_PAGES_MAX
+from ccn_mcp.domain.merkle import Frontier
+from ccn_mcp.store.lock import Turnstile
 
 APPLICATION_ID: Final = 0x63636E31
 """`ccn1`, in the file's header; `file` and `doctor` show it."""
 
 FORMAT_VERSION: Final = 1
-BUSY_MS: Final = 5_000
+BUSY_S: Final = 5.0
 """How long SQLite itself waits; the turnstile makes such waits rare."""
 
+PAGE_BYTES: Final = 4_096
 CACHE_KIB: Final = 2_048
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 
 Identity = tuple[int, int]
 """Device and inode: whether the path still names the file that is open."""
+
+
+def real_path(path: Path) -> Path:
+    """The file itself: SQLite keeps -wal and -shm beside it, so the locks have to be there too, one set for all."""
+    return Path(os.path.realpath(path))
 
 
 def identity_of(path: Path) -> Identity | None:
@@ -47,32 +58,91 @@ def identity_of(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
+class Opened(NamedTuple):
+    """Which file was opened, and which -wal and -shm belong to it."""
+
+    file: Identity | None
+    companions: tuple[Identity | None, ...]
+
+
+def companions_of(path: Path) -> tuple[Identity | None, ...]:
+    """The identities of the store's -wal and -shm files."""
+    return tuple(identity_of(path.with_name(path.name + suffix)) for suffix in ("-wal", "-shm"))
+
+
+def still_there(path: Path, opened: Opened) -> bool:
+    """Whether `path` still names the file that was opened; False if another one has taken its place.
+
+    Raises:
+        StoreUnavailable: the file is gone, or another one would be read through its write-ahead log. SQLite would
+            mix the two, and the newcomer would be overwritten at the next checkpoint.
+    """
+    found = identity_of(path)
+    if found == opened.file:
+        return True
+    if found is None:
+        raise StoreUnavailable(
+            f"{path} was removed while it was in use; nothing was written to the file that is gone. "
+            "Put it back, or restart to begin a new store"
+        )
+    left = [now for now, then in zip(companions_of(path), opened.companions, strict=True) if now == then]
+    if any(left) and not is_empty(path):
+        raise StoreUnavailable(
+            f"{path} was replaced while it was in use; neither file was read or written. Stop every program that "
+            f"uses it, delete {path.name}-wal and {path.name}-shm beside it, then start again"
+        )
+    return False
+
+
+def wal_bytes(path: Path) -> int:
+    """The size of the write-ahead log, 0 without one."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size
+    except OSError:
+        return 0
+
+
+def discard_leftovers(path: Path) -> None:
+    """Remove the -wal and -shm of a store that was deleted, before an empty file takes its place.
+
+    Called under the turnstile for a file of 0 bytes: SQLite itself would remove the -wal, but use the -shm.
+    """
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).unlink()
+
+
 def is_empty(path: Path) -> bool:
     """Whether there is nothing to read at `path` yet.
 
     Raises:
         StoreUnavailable: `path` is a directory.
     """
-    if path.is_dir():
-        raise StoreUnavailable(f"{path} is a folder; name a file in it, such as {path / 'ccn.db'}")
     try:
-        return path.stat().st_size == 0
+        found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError as exc:
         raise StoreUnavailable(
             f"cannot look at {path}: {exc.strerror}; check its folder's permissions"
         ) from exc
+    if stat.S_ISDIR(found.st_mode):
+        raise StoreUnavailable(f"{path} is a folder; name a file in it, such as {path / 'ccn.db'}")
+    return found.st_size == 0
 
 
 def make_file(path: Path) -> None:
-    """Make the folder (0700) and an empty file (0600), before SQLite would with the account's umask.
+    """Make the folders (0700) and an empty file (0600), before SQLite would with the account's umask.
 
-    Never called while this process has the file open: closing a descriptor drops POSIX locks.
+    An existing file is left alone, unopened: closing a descriptor would drop this process's POSIX locks on it.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # One by one: `parents=True` would make all but the last with the account's umask.
+        for folder in (*reversed(path.parent.parents), path.parent):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except PermissionError as exc:
         raise StoreReadOnly(
             f"cannot create {path}: {exc.strerror}; give this account write access to the folder, "
@@ -81,6 +151,10 @@ def make_file(path: Path) -> None:
     except OSError as exc:
         if exc.errno in (28, 122):  # ENOSPC, EDQUOT
             raise StoreFull(f"cannot create {path}: {exc.strerror}; free some space and try again") from exc
+        if exc.errno == 30:  # EROFS
+            raise StoreReadOnly(
+                f"cannot create {path}: {exc.strerror}; choose another place with --db or CCN_DB"
+            ) from exc
         raise StoreUnavailable(
             f"cannot create {path}: {exc.strerror}; choose another place with --db or CCN_DB"
         ) from exc
@@ -91,23 +165,67 @@ def uri_of(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=rw"
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing store file in autocommit mode with our pragmas."""
-    return prepare(sqlite3.connect(uri_of(path), uri=True, isolation_level=None, check_same_thread=False))
+class Connection(sqlite3.Connection):
+    """A connection that may be told to close in turn: the last one of a file to close checkpoints it."""
+
+    turnstile: Turnstile | None = None
+
+    def close(self) -> None:
+        """Close, in turn if there is a turnstile."""
+        turnstile, self.turnstile = self.turnstile, None
+        if turnstile is None:
+            super().close()
+            return
+        with closing(turnstile):
+            turnstile.close_in_turn(super().close)
 
 
-def prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
-    """Per-connection settings; they write nothing."""
-    for pragma in PRAGMAS:
-        connection.execute(pragma)
+def connect(path: Path, wait_s: float = BUSY_S) -> Connection:
+    """Open an existing store file in autocommit mode with our pragmas, which write nothing."""
+    connection = sqlite3.connect(
+        uri_of(path),
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=min(wait_s, BUSY_S),
+        factory=Connection,
+    )
+    try:
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path, wait_s: float) -> Connection | None:
+    """A connection that can only read and closes in turn; None while another process creates the store.
+
+    Raises:
+        StoreForeign, StoreNewer: see `read_format`. sqlite3.Error: as SQLite says.
+    """
+    connection = connect(path, wait_s)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        ready = read_format(connection, path) == FORMAT_VERSION
+    except BaseException:
+        connection.close()
+        raise
+    if not ready:
+        connection.close()
+        return None
+    # From here on it is a store of ours, so lock files may appear beside it.
+    connection.turnstile = Turnstile(path, wait_s)
     return connection
 
 
 PRAGMAS: Final = (
-    f"PRAGMA busy_timeout = {BUSY_MS}",
     "PRAGMA synchronous = FULL",
     # Checkpoints happen under the turnstile only: SQLite before 3.51.3 can lose a WAL reset race.
     "PRAGMA wal_autocheckpoint = 0",
+    # A WAL that had to grow shrinks again when it starts over, so its size tells what is left to copy.
+    f"PRAGMA journal_size_limit = {WAL_PAGES_MAX * PAGE_BYTES}",
     "PRAGMA recursive_triggers = ON",
     "PRAGMA secure_delete = ON",
     "PRAGMA trusted_schema = OFF",
@@ -148,7 +266,12 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """
     if read_format(connection, path) == FORMAT_VERSION:
         return
-    connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreUnavailable(
+            f"the file system of {path} cannot hold a store that several programs use (no shared memory); "
+            "choose a place on a local disk with --db or CCN_DB"
+        )
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statement in _statements(SCHEMA.read_text("utf-8")):
@@ -160,6 +283,26 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
+
+
+@cache
+def _definitions() -> frozenset[tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA.read_text("utf-8"))
+        return frozenset(fresh.execute(DEFINITIONS))
+
+
+DEFINITIONS: Final = (
+    "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' "
+    "AND name NOT LIKE 'message^_fts^_%' ESCAPE '^'"
+)
+"""Ours; what SQLite and its full-text index make for themselves differs between versions of SQLite."""
+
+
+def changed_definitions(connection: sqlite3.Connection) -> list[str]:
+    """Names of tables, indexes, views and triggers that are not those of the format: added, gone or other."""
+    found = frozenset(connection.execute(DEFINITIONS))
+    return sorted({name for _, name, _ in found ^ _definitions()})
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -181,14 +324,43 @@ def our_words(path: Path) -> Iterator[None]:
         raise translate(exc, path) from exc
 
 
+def contradiction(path: Path, what: str) -> StoreCorrupt:
+    """The file is a sound database, but its tables do not fit together: something else wrote to it."""
+    return StoreCorrupt(
+        f"the tables of {path} contradict each other ({what}); nothing was written. "
+        "Copy the file away, then run `ccn-mcp verify` and restore a backup"
+    )
+
+
+def frontier_of(path: Path, size: int, frontier: bytes) -> Frontier:
+    """The Merkle frontier that the log keeps.
+
+    Raises:
+        StoreCorrupt: it does not fit the size.
+    """
+    try:
+        return Frontier.from_bytes(size, frontier)
+    except ValueError as exc:
+        raise contradiction(path, str(exc)) from exc
+
+
 def translate(exc: sqlite3.Error, path: Path) -> StoreError:
     """The error of ours that says what `exc` means for the person."""
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    if str(exc).startswith("Could not decode to UTF-8"):
+        return contradiction(path, "it holds text that is not UTF-8")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreBusy(f"{path} is in use by another program; nothing was written. Try again in a moment")
     if code == sqlite3.SQLITE_READONLY:
         return StoreReadOnly(
             f"{path} cannot be written; give this account write access to the file and its folder"
+        )
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return contradiction(path, str(exc))
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreUnavailable(
+            f"the disk that holds {path} failed ({exc}); this was not acknowledged. Check its free space, "
+            "quota and health, then try again, with the same idempotency key if there was one"
         )
     if code == sqlite3.SQLITE_FULL:
         return StoreFull(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any, Final
+from unicodedata import normalize
 
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.ledger import Kind
@@ -38,6 +39,7 @@ VERIFY_ROWS: Final = (
 VERIFY_TAIL: Final = "SELECT store_id, size, leaf, frontier FROM log"
 VERIFY_CONVERSATIONS: Final = "SELECT id, seq, scope, messages, last_seq FROM conversation"
 VERIFY_INSTANCES: Final = "SELECT id, seq, report FROM instance"
+VERIFY_ENTRIES: Final = "SELECT count(*) FROM entry"
 VERIFY_STRAY: Final = "SELECT (SELECT count(*) FROM record) - (SELECT count(*) FROM entry)"
 
 # ---- entries ----
@@ -161,7 +163,8 @@ def match_expression(text: str) -> str:
     Raises:
         BadInput: there is no word in it.
     """
-    words = _WORDS.findall(text)
+    # Composed, so that a letter and its combining mark stay one word; the tokenizer drops the diacritics.
+    words = _WORDS.findall(normalize("NFC", text))
     if not words:
         raise BadInput("the search has no word in it; give one or more words, such as: harbour light*")
     return " ".join(f'"{word[:-1]}"*' if word.endswith("*") else f'"{word}"' for word in words)

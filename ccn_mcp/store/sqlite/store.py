@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ccn_mcp.domain.errors import CcnError, StoreBusy, StoreClosed, UnknownConversation
-from ccn_mcp.domain.ledger import NO_LEAF, Head, parse_head
-from ccn_mcp.domain.limits import BATCH_DRAFTS_MAX, STORE_WAIT_S_MAX, WAITING_DRAFTS_MAX
-from ccn_mcp.domain.merkle import EMPTY_ROOT, Frontier
+from ccn_mcp.domain.errors import StoreClosed, UnknownConversation
+from ccn_mcp.domain.ledger import NO_LEAF, Head
+from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
+from ccn_mcp.domain.merkle import EMPTY_ROOT
 from ccn_mcp.domain.models import (
     Appended,
     Conversation,
     ConversationQuery,
+    Fault,
     Group,
     MessagePage,
     MessageQuery,
@@ -36,9 +37,9 @@ from ccn_mcp.domain.models import (
 )
 from ccn_mcp.domain.verification import Tail, verify_rows
 from ccn_mcp.ports import Progress
-from ccn_mcp.store.lock import Turnstile
 from ccn_mcp.store.sqlite import connect, reads
 from ccn_mcp.store.sqlite.log import SqliteLog, random_salt
+from ccn_mcp.store.sqlite.writer import Writer
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -52,14 +53,12 @@ class SqliteStore:
     def __init__(
         self, path: Path, *, salt: Callable[[], bytes] = random_salt, wait_s: float = STORE_WAIT_S_MAX
     ) -> None:
-        self.path = path
+        self.path = connect.real_path(path)
         self._wait_s = wait_s
         self._log = SqliteLog(path, salt=salt, wait_s=wait_s)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ccn-writer")
-        self._waiting: list[tuple[Group, asyncio.Future[Appended]]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._writer = Writer(self._log)
         self._reader: aiosqlite.Connection | None = None
-        self._reader_identity: connect.Identity | None = None
+        self._opened: connect.Opened | None = None
         self._reader_lock = asyncio.Lock()
         self._closed = False
 
@@ -71,65 +70,17 @@ class SqliteStore:
     ) -> None:
         self._closed = True
         try:
-            if self._writer is not None:
-                await asyncio.wait([self._writer])
             async with self._reader_lock:
                 await self._close_reader()
         finally:
-            # Runs to its end in its own thread even if this task is cancelled meanwhile.
-            closed = asyncio.get_running_loop().run_in_executor(self._thread, self._log.close)
-            self._thread.shutdown(wait=False)
-            await asyncio.shield(closed)
+            await self._writer.close()
 
     # ---- writing ----
 
     async def append(self, group: Group) -> Appended:
         """See `Store.append`."""
-        if self._closed:
-            raise StoreClosed("this store is closed; open it again")
-        if len(self._waiting) >= WAITING_DRAFTS_MAX:
-            raise StoreBusy(
-                f"{WAITING_DRAFTS_MAX} writes are waiting already; nothing was written, try again later"
-            )
-        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self._waiting.append((group, future))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name="ccn-writer")
-        return await future
-
-    async def _write(self) -> None:
-        """Take everything that waits into one transaction, until nothing waits."""
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH_DRAFTS_MAX], self._waiting[BATCH_DRAFTS_MAX:]
-            groups = [group for group, _ in batch]
-            futures = [future for _, future in batch]
-            try:
-                outcomes = await loop.run_in_executor(
-                    self._thread,
-                    self._log.append_batch,
-                    groups,
-                    # Asked in the thread once the turn has come: who gave up meanwhile is left out.
-                    lambda index, futures=futures: not futures[index].cancelled(),
-                )
-            except BaseException as exc:
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(
-                            exc
-                            if isinstance(exc, CcnError)
-                            else StoreClosed("the store's writer was stopped")
-                        )
-                if not isinstance(exc, CcnError):
-                    raise
-                continue
-            for future, outcome in zip(futures, outcomes, strict=True):
-                if future.done():
-                    continue
-                if isinstance(outcome, Appended):
-                    future.set_result(outcome)
-                elif outcome is not None:
-                    future.set_exception(outcome)
+        self._check_open()
+        return await self._writer.append(group)
 
     # ---- reading ----
 
@@ -139,7 +90,7 @@ class SqliteStore:
         if not rows:
             return StoreInfo(None, EMPTY)
         store_id, size, frontier = rows[0]
-        return StoreInfo(store_id, Head(size, Frontier.from_bytes(size, frontier).root()))
+        return StoreInfo(store_id, Head(size, connect.frontier_of(self.path, size, frontier).root()))
 
     async def records(self, query: RecordQuery) -> Sequence[Record]:
         """See `Store.records`."""
@@ -187,7 +138,15 @@ class SqliteStore:
         self, *, known_head: str | None = None, progress: Progress | None = None
     ) -> Verification:
         """See `Store.verify`. Runs in a thread of its own on a connection of its own."""
-        return await asyncio.to_thread(verify_file, self.path, known_head, progress)
+        self._check_open()
+        if self._closed:
+            raise StoreClosed("this store is closed; open it again")
+        self._still_there()
+        return await asyncio.to_thread(verify_file, self.path, known_head, progress, self._wait_s)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("this store is closed; open it again")
 
     async def _number(self, sql: str, values: Sequence[Any]) -> int:
         number: int = (await self._rows(sql, values))[0][0]
@@ -195,8 +154,7 @@ class SqliteStore:
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[reads.SqlRow]:
         """Run one statement; no rows while there is no store yet."""
-        if self._closed:
-            raise StoreClosed("this store is closed; open it again")
+        self._check_open()
         try:
             async with self._reader_lock:
                 reader = await self._open_reader()
@@ -205,26 +163,18 @@ class SqliteStore:
             raise connect.translate(exc, self.path) from exc
 
     async def _open_reader(self) -> aiosqlite.Connection | None:
-        identity = connect.identity_of(self.path)
-        if self._reader is not None and identity == self._reader_identity:
+        if self._still_there() and self._reader is not None:
             return self._reader
         await self._close_reader()
         if connect.is_empty(self.path):
             return None
         import aiosqlite  # not needed to start serving
 
-        path = self.path
+        path, wait_s, identity = self.path, self._wait_s, connect.identity_of(self.path)
 
         def opened() -> sqlite3.Connection:
-            connection = connect.connect(path)
-            try:
-                connection.execute("PRAGMA query_only = ON")
-                ready = connect.read_format(connection, path) == connect.FORMAT_VERSION
-            except BaseException:
-                connection.close()
-                raise
-            if not ready:  # another process is creating it at this moment
-                connection.close()
+            connection = connect.connect_to_read(path, wait_s)
+            if connection is None:
                 raise _NotYet
             return connection
 
@@ -232,58 +182,68 @@ class SqliteStore:
             self._reader = await aiosqlite.Connection(opened, iter_chunk_size=64)
         except _NotYet:
             return None
-        self._reader_identity = identity
+        self._opened = connect.Opened(identity, connect.companions_of(path))
         return self._reader
 
+    def _still_there(self) -> bool:
+        # What the writer has open counts too: a new reader must not read a newcomer through its log.
+        known = [opened for opened in (self._opened, self._log.opened) if opened is not None]
+        return all(connect.still_there(self.path, opened) for opened in known)
+
     async def _close_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is None:
-            return
-        # Closing the last connection of a file checkpoints it, so it happens in turn, like every write.
-        turnstile = Turnstile(self.path, self._wait_s)
-        try:
-            await asyncio.to_thread(turnstile.__enter__)
-            try:
-                await reader.close()
-            finally:
-                turnstile.__exit__(None, None, None)
-        finally:
-            turnstile.close()
+        reader, self._reader, self._opened = self._reader, None, None
+        # `stop` and not `close`: it is under way at once, so a cancelled caller leaves no thread behind.
+        if reader is not None and (stopped := reader.stop()) is not None:
+            await asyncio.shield(stopped)
 
 
 class _NotYet(Exception):  # never leaves this module
     pass
 
 
-def verify_file(path: Path, known_head: str | None = None, progress: Progress | None = None) -> Verification:
+def verify_file(
+    path: Path,
+    known_head: str | None = None,
+    progress: Progress | None = None,
+    wait_s: float = STORE_WAIT_S_MAX,
+) -> Verification:
     """Check the store file at `path` on a connection of its own; synchronous. See `Store.verify`."""
-    wanted = parse_head(known_head) if known_head is not None else None
+    path = connect.real_path(path)
     if connect.is_empty(path):
-        known = None if wanted is None else wanted[0] == 0 and EMPTY.matches(known_head or "")
-        return Verification(None, 0, 0, 0, 0, EMPTY, None, known)
+        return _nothing_yet(known_head)
     with connect.our_words(path):
-        turnstile = Turnstile(path)
-        connection = connect.connect(path)
-        try:
-            connection.execute("PRAGMA query_only = ON")
-            connect.read_format(connection, path)
+        connection = connect.connect_to_read(path, wait_s)
+        if connection is None:
+            return _nothing_yet(known_head)
+        with closing(connection):
             # One read transaction: writers go on, and this pass sees one state of the log.
             connection.execute("BEGIN")
-            return _verify_connection(connection, known_head, progress)
-        finally:
-            with closing(turnstile), turnstile:
-                connection.close()
+            found = _verify_connection(connection, known_head, progress)
+            changed = connect.changed_definitions(connection)
+        if found.fault is None and found.entries and changed:
+            # A view or a trigger of another's can show or write what no entry says.
+            detail = f"the store's own definitions were changed: {', '.join(changed)}"
+            return replace(found, level=0, fault=Fault("schema", None, None, detail))
+        return found
+
+
+def _nothing_yet(known_head: str | None) -> Verification:
+    if known_head is None or EMPTY.matches(known_head):
+        return Verification(None, 0, 0, 0, 0, EMPTY, None, None if known_head is None else True)
+    fault = Fault(
+        "known_head", None, None, f"you hold the head {known_head}, but this store has no entry at all"
+    )
+    return Verification(None, 0, 0, 0, 0, EMPTY, fault, False)
 
 
 def _verify_connection(
     connection: sqlite3.Connection, known_head: str | None, progress: Progress | None
 ) -> Verification:
-    store_id, size, leaf, frontier = connection.execute(reads.VERIFY_TAIL).fetchone() or (
-        bytes(16),
-        0,
-        NO_LEAF,
-        b"",
-    )
+    row = connection.execute(reads.VERIFY_TAIL).fetchone()
+    if row is None and connection.execute(reads.VERIFY_ENTRIES).fetchone()[0] == 0:
+        # Made by a first write that was refused: a store without its first entry yet.
+        return _nothing_yet(known_head)
+    store_id, size, leaf, frontier = row or (bytes(16), 0, NO_LEAF, b"")
     tail = Tail(
         store_id=store_id,
         size=size,

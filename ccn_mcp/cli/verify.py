@@ -1,0 +1,112 @@
+"""`ccn-mcp verify`: check the whole record."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ccn_mcp.cli import output
+from ccn_mcp.cli.output import AsJson, Db
+
+if TYPE_CHECKING:
+    from ccn_mcp.node.node import Node
+    from ccn_mcp.node.results import ChainCheck
+
+FAULT_STATUS: Final = 6
+LABEL: Final = "Verifying"
+
+
+class _Stopped(Exception):  # ends the reading thread after Ctrl-C; nobody waits for it any more
+    pass
+
+
+def verify(
+    known_head: Annotated[
+        str | None,
+        typer.Option("--known-head", metavar="HEAD", help="A head (SIZE:ROOT) that you kept from earlier."),
+    ] = None,
+    db: Db = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that the record is as it was written.
+
+    Every hash, link and query column is checked. Exit status 6 if something does not fit.
+    """
+    chosen = output.load_settings(db)
+    stop = threading.Event()
+    with _bar() as bar:
+        task = bar.add_task(LABEL, total=None) if bar is not None else None
+
+        def progress(done: int, total: int) -> None:
+            if stop.is_set():
+                raise _Stopped
+            if bar is not None and task is not None:
+                bar.update(task, completed=done, total=total)
+
+        async def work(node: Node) -> ChainCheck:
+            await output.must_exist(node)
+            try:
+                return await node.verify_chain(known_head=known_head, progress=progress)
+            finally:
+                stop.set()
+
+        found = output.on_node(chosen, work)
+    if as_json:
+        output.emit(found)
+    else:
+        _show(found)
+    if not found["ok"]:
+        raise typer.Exit(FAULT_STATUS)
+
+
+def _bar() -> Any:
+    """A progress bar where stderr is a terminal; it goes away when the work is done."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=output.console(stderr=True), transient=True)
+
+
+def _show(found: ChainCheck) -> None:
+    fault = found["fault"]
+    if found["ok"]:
+        output.say("ok", "bold green")
+    else:
+        output.say("NOT AS IT WAS WRITTEN", "bold red")
+    if fault is not None:
+        output.tell(f"First fault: {fault['detail']}.")
+        if fault["seq"] is not None:
+            recorded = f", recorded {output.minute(fault['at'])}" if fault["at"] else ""
+            output.say(f"Where        entry {fault['seq']}{recorded} ({fault['code']})")
+    output.tell(_meaning(found))
+    output.say(f"Entries      {found['entries']:,}{'' if found['level'] is not None else ' up to the fault'}")
+    output.say(f"Messages     {found['messages']:,}, of which {found['erased']:,} erased")
+    if found["clock_regressions"]:
+        output.tell(
+            f"Times        {output.amount(found['clock_regressions'], 'step')} backwards: two writers at once, or a "
+            "clock that was set back. The order of entries is not their time's, it is the chain's."
+        )
+    output.say(f"Head         {found['head']}")
+    if found["known_head_matches"] is not None:
+        output.say(
+            f"Your head    {'is in this record' if found['known_head_matches'] else 'is NOT in this record'}"
+        )
+    if not found["ok"]:
+        output.tell(
+            "What to do: keep a copy of the file and its -wal as they are, compare with a backup, and find out "
+            "who or what could write to it."
+        )
+
+
+def _meaning(found: ChainCheck) -> str:
+    if found["known_head_matches"] is False:
+        return "Every hash fits every other, but this is not the record that your head was taken from."
+    level = f"Level {found['level']}: " if found["level"] is not None else ""
+    text = found["meaning"].split(": ", 1)[-1]
+    return f"{level or 'Broken: '}{text.replace('known_head', '--known-head')}."
