@@ -22,8 +22,10 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fill import fill
-from harness import (
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.fill import fill
+from bench.harness import (
     ERAS,
     BenchError,
     Block,

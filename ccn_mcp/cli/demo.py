@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,7 +34,7 @@ def demo(keep: Keep = False, as_json: AsJson = False) -> None:
 
     began = time.monotonic()
     # A space and a letter outside ASCII: paths like people's own.
-    stage = Stage(Path(tempfile.mkdtemp(prefix=PREFIX)), quiet=as_json)
+    stage = Stage(Path(tempfile.mkdtemp(prefix=_prefix())), quiet=as_json)
     failed: str | None = None
     try:
         with ended_like_interrupted():
@@ -58,6 +59,14 @@ def demo(keep: Keep = False, as_json: AsJson = False) -> None:
         output.say(f"Kept: {stage.folder}")
     if failed is not None:
         raise typer.Exit(1)
+
+
+def _prefix() -> str:
+    try:
+        PREFIX.encode(sys.getfilesystemencoding())
+    except UnicodeEncodeError:
+        return PREFIX.replace("é", "e")
+    return PREFIX
 
 
 async def _play(stage: Stage) -> None:

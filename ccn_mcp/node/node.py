@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ccn_mcp.domain.plate import Plate
 from ccn_mcp.node import conversations, history, ledger, plates
 from ccn_mcp.node.context import Caller, Context
@@ -25,7 +23,7 @@ class Node:
 
     def for_client(self, client: str, session_id: str | None) -> Node:
         """The same caller, known to come from this client program and session."""
-        return self.as_caller(replace(self.caller, client=client, session_id=session_id))
+        return Node(self.ctx, Caller(self.caller.principal, self.caller.source, client, session_id))
 
     async def load_plate(
         self,

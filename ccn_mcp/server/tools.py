@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Final, TypeAlias
 
 from mcp.server.mcpserver import Context
@@ -23,6 +24,9 @@ from ccn_mcp.server.errors import PlainTool, told_to_the_model
 from ccn_mcp.server.schemas import schema_of
 
 CLIENT_CHARS_MAX: Final = 100
+CLIENTS_KEPT_MAX: Final = 64
+
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 Ctx: TypeAlias = Context[Node, Any]
 
@@ -194,14 +198,21 @@ def _node(ctx: Ctx) -> Node:
     """The node, for the client that is calling."""
     node: Node = ctx.request_context.lifespan_context
     params = ctx.session.client_params
-    client = f"{params.client_info.name} {params.client_info.version}" if params is not None else ""
-    shown = "".join(character for character in client if character.isprintable()).strip()
-    return node.for_client(shown[:CLIENT_CHARS_MAX], node.ctx.settings.session_id)
+    client = _shown(params.client_info.name, params.client_info.version) if params is not None else ""
+    return node.for_client(client, node.ctx.settings.session_id)
+
+
+@lru_cache(maxsize=CLIENTS_KEPT_MAX)
+def _shown(name: str, version: str) -> str:
+    """A client's own name for itself, as far as it can be printed."""
+    text = "".join(character for character in f"{name} {version}" if character.isprintable())
+    return text.strip()[:CLIENT_CHARS_MAX]
 
 
 def _structured(result: Mapping[str, Any]) -> CallToolResult:
-    text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=dict(result))
+    return CallToolResult(
+        content=[TextContent(type="text", text=_JSON.encode(result))], structured_content=dict(result)
+    )
 
 
 async def _verify_with_progress(ctx: Ctx, known_head: str) -> ChainCheck:

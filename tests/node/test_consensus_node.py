@@ -518,6 +518,20 @@ async def test_a_report_after_the_lease_returns_and_votes(db: Path) -> None:
         assert events == ["opened", "loaded", "returned"]
 
 
+async def test_a_slow_drift_is_remembered_over_a_lapse_in_which_others_reported(db: Path) -> None:
+    clock = FakeClock()
+    async with node_on(db, clock=clock, lease_us=900 * SECOND) as node:
+        await node.set_plate(plate_of())
+        _, mine = await open_as(node, "local")
+        first = await node.report_character_vector([0.54] * 16, instance_id=mine)
+        clock.pass_s(1_000)
+        _, other = await open_as(node, "local")
+        await node.report_character_vector(spread(0.51), instance_id=other)
+        back = await node.report_character_vector([0.54] * 16, instance_id=mine)
+        assert (first["smoothed"]["rms"], back["smoothed"]["rms"]) == (0.008, 0.0144)
+        assert await check_ledger(node) == 3
+
+
 async def test_a_clock_that_is_set_back_gives_an_error_and_no_crash(db: Path) -> None:
     clock = FakeClock()
     async with node_on(db, clock=clock) as node:

@@ -244,6 +244,10 @@ async def test_pages_keep_the_end_that_is_asked_for_and_read_oldest_first(db: Pa
         older = await node.get_history(conversation_id=one, limit=3, before=first)
         newer = await node.get_history(conversation_id=one, limit=3, after=last, order="oldest")
         assert (texts(older), texts(newer)) == (["m4", "m5", "m6"], ["m3", "m4", "m5"])
+        onward = next(call for call in calls_in(oldest["left_out"]) if "after" in call)
+        backward = next(call for call in calls_in(newest["left_out"]) if "before" in call)
+        assert texts(await node.get_history(**onward)) == texts(newer), "the next ones, not the last ones"
+        assert texts(await node.get_history(**backward)) == texts(older)
         between = await node.get_history(conversation_id=one, after=last, before=first)
         assert texts(between) == ["m3", "m4", "m5", "m6"]
         spoken = await node.get_history(conversation_id=one, role="assistant", limit=2)
@@ -327,6 +331,7 @@ NASTY: Final[dict[str, Callable[[int], str]]] = {
     "controls": lambda size: "\x01\x1f\x7f" * (size // 3),
     "newlines": lambda size: "x\n\r\t" * (size // 4),
     "emoji": lambda size: "🦔" * (size // 4),
+    "emoji in words": lambda size: "xx🦔" * (size // 6),
     "cjk": lambda size: "漢字仮名" * (size // 12),
     "plain then controls": lambda size: "x" * (size // 2) + "\x02" * (size // 2),
 }
