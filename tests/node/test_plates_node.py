@@ -111,7 +111,8 @@ async def test_a_plate_that_was_changed_in_the_file_is_not_delivered(db: Path) -
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f'DROP TRIGGER "{name}"')
         connection.execute(
-            "UPDATE entry SET blob = CAST(replace(CAST(blob AS TEXT), 'honest', 'sneaky') AS BLOB) WHERE length(blob) > 0"
+            "UPDATE entry SET blob = CAST(replace(CAST(blob AS TEXT), 'honest', 'sneaky') AS BLOB) "
+            "WHERE length(blob) > 0"
         )
         connection.commit()
     async with node_on(db) as node:
