@@ -47,11 +47,12 @@ async def record_message(
     key = caller_key(idempotency_key)
     speaker = short_text(name, "name")
     instance = short_text(instance_id, "instance_id")
-    now = ctx.now_us()
     # Whatever can be refused is refused before a conversation is opened for it.
-    leases = await lease_drafts(ctx, instance, now)
+    leases = await lease_drafts(ctx, instance, ctx.now_us())
     named, session = short_text(conversation_id, "conversation_id"), short_text(session_id, "session_id")
     conversation = await _conversation_for(ctx, caller, named, session, instance, key)
+    # After the conversation was opened, so that the log's times go forward.
+    now = ctx.now_us()
     body: Body = {
         "conversation": conversation,
         "principal": caller.principal,

@@ -19,8 +19,9 @@ import pytest
 from ccn_mcp.domain import jcs, ledger
 from ccn_mcp.domain.errors import StoreCorrupt
 from ccn_mcp.domain.jcs import Json
+from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.merkle import Frontier
-from ccn_mcp.domain.models import Group, Verification
+from ccn_mcp.domain.models import Draft, Group, Verification
 from ccn_mcp.store.sqlite.store import SqliteStore, verify_file
 from tests.store.model import decision, opening, report, said, snapshot
 
@@ -406,6 +407,16 @@ FOUND: Final[dict[str, tuple[Attack, str, int | None, int | None]]] = {
         4,
         0,
     ),
+    "a longer commitment of an erased message": (
+        each(
+            erase(4),
+            redaction(4, conversation="c1", role="user"),
+            sql("UPDATE entry SET commitment = CAST(commitment || x'00' AS BLOB) WHERE seq = 4"),
+        ),
+        "entry",
+        4,
+        0,
+    ),
     "conversation.messages": (
         sql("UPDATE conversation SET messages = 5 WHERE id = 'c1'"),
         "conversation",
@@ -498,6 +509,42 @@ async def test_a_log_that_was_attacked_is_read_and_written_without_a_crash(tmp_p
                 refusals.append(str(error))
         assert (await store.verify()).fault is not None, "writing on has hidden the fault"
     assert all("run `ccn-mcp verify`" in refusal for refusal in refusals)
+
+
+@pytest.mark.parametrize(
+    "name", ["log.leaf", "log.size", "log.frontier emptied", "the log row deleted", "the tail cut off"]
+)
+async def test_a_log_whose_end_was_changed_is_not_written_on(tmp_path: Path, name: str) -> None:
+    """An entry linked to a wrong end would break the chain for good, and the blame would fall on it."""
+    db = tmp_path / "ccn.db"
+    await make(db)
+    before = await after(db, FOUND[name][0])
+    async with SqliteStore(db) as store:
+        with pytest.raises(StoreCorrupt, match="nothing was written"):
+            await store.append(Group((decision(at=90),)))
+    assert verify_file(db) == before
+
+
+async def test_the_parts_of_an_entry_cannot_be_cut_elsewhere(tmp_path: Path) -> None:
+    """The hash covers salt, body and blob in a row: a salt of another length would make other parts of them."""
+    db = tmp_path / "ccn.db"
+    await make(db)
+    other = jcs.encode({"instance": "i1", "value": "never measured"})
+    blob = ledger.LENGTH.pack(len(other)) + other + ledger.LENGTH.pack(0)
+    async with SqliteStore(db) as store:
+        await store.append(Group((Draft(Kind.METRIC, 0, {"instance": "i1", "value": "measured"}, blob),)))
+
+    def cut_elsewhere(connection: sqlite3.Connection) -> None:
+        row = "SELECT salt, body, blob FROM entry WHERE seq = ?"
+        salt, body, _ = connection.execute(row, (SIZE,)).fetchone()
+        length = ledger.LENGTH.pack
+        longer = salt + length(len(body)) + body + length(len(blob))
+        assert ledger.commitment(longer, other, b"") == ledger.commitment(salt, body, blob)
+        sql("UPDATE entry SET salt = ?, body = ?, blob = x'' WHERE seq = ?", longer, other, SIZE)(connection)
+
+    checked = await after(db, cut_elsewhere)
+    assert checked.fault is not None, "not found"
+    assert (checked.fault.code, checked.fault.seq, checked.level) == ("content", SIZE, None)
 
 
 # ---- found by a head that somebody kept only -----------------------------------------------------------
