@@ -23,7 +23,7 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
-import psutil  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]  # psutil ships no types
 
 Era = Literal["2026-07-28", "legacy"]
 ERAS: tuple[Era, ...] = ("2026-07-28", "legacy")

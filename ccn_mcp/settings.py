@@ -15,6 +15,7 @@ Character = Literal["off", "quiet", "on"]
 
 VARIABLES: Final[Mapping[str, str]] = {
     "CCN_DB": "Path of the store file (default: ccn.db in the platform's user data folder).",
+    "CCN_CONFIG_DIR": "Folder of the HTTP token (default: the platform's user config folder).",
     "CCN_SCOPE": "Scope of new conversations (default: the project folder in Claude Code, else `default`).",
     "CCN_CHARACTER": "off (record only), quiet (default: directives only between tasks) or on.",
     "CCN_LEASE_S": f"Seconds after its last call that an instance counts as connected ({LEASE_S_DEFAULT}).",
@@ -38,6 +39,8 @@ class Settings:
     lease_us: int = LEASE_S_DEFAULT * 1_000_000
     fresh_us: int = FRESH_S_DEFAULT * 1_000_000
     inside_claude_code: bool = False
+    config_dir: Path | None = None
+    """None: the platform's; see `config_folder`."""
 
 
 def load(db: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -53,12 +56,13 @@ def load(db: str | Path | None = None, environ: Mapping[str, str] | None = None)
     session = env.get("CLAUDE_CODE_SESSION_ID") or None
     return Settings(
         db=_path(db if db is not None else env.get("CCN_DB") or None),
-        scope=_scope(env, session),
-        session_id=session[:ID_CHARS_MAX] if session else None,
+        scope=_storable(_scope(env, session)),
+        session_id=_storable(session)[:ID_CHARS_MAX] if session else None,
         character=character,  # type: ignore[arg-type]  # one of the three, checked above
         lease_us=_seconds(env, "CCN_LEASE_S", LEASE_S_DEFAULT) * 1_000_000,
         fresh_us=_seconds(env, "CCN_FRESH_S", FRESH_S_DEFAULT) * 1_000_000,
         inside_claude_code=bool(env.get("CLAUDECODE")),
+        config_dir=Path(named).expanduser().absolute() if (named := env.get("CCN_CONFIG_DIR")) else None,
     )
 
 
@@ -67,6 +71,15 @@ def data_folder() -> Path:
     import platformdirs  # only where no path was given
 
     return Path(platformdirs.user_data_dir("ccn-mcp", appauthor=False))
+
+
+def config_folder(chosen: Settings) -> Path:
+    """Where secrets of this program are kept, apart from the store."""
+    if chosen.config_dir is not None:
+        return chosen.config_dir
+    import platformdirs  # only where no folder was given
+
+    return Path(platformdirs.user_config_dir("ccn-mcp", appauthor=False))
 
 
 def _path(given: str | Path | None) -> Path:
@@ -88,6 +101,11 @@ def _scope(env: Mapping[str, str], session: str | None) -> str:
         # Claude Code starts its servers in the project folder.
         return str(Path.cwd())[-ID_CHARS_MAX:]
     return DEFAULT_SCOPE
+
+
+def _storable(text: str) -> str:
+    # A folder's name need not be UTF-8; what Python makes of it then cannot be recorded.
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def _seconds(env: Mapping[str, str], name: str, default: int) -> int:

@@ -48,6 +48,11 @@ DIRECTIVE_REINIT: Final = (
     "questions if there are any, then call report_character_vector with the receipt that load_plate "
     "returned. Until then its reports do not count in the consensus; nothing else changes."
 )
+DIRECTIVE_RECEIPT: Final = (
+    "This instance's reports had moved away from the Plate, so it was asked to load it again, which is what this is. "
+    "Read the Plate above; then, between tasks, call report_character_vector("
+    'instance_id="{instance_id}") with what you observe from here on and with this receipt.'
+)
 DIRECTIVE_RECHECK: Final = (
     "This instance's last report was away from the Plate; one report decides nothing. Between tasks, call"
     ' report_character_vector(instance_id="{instance_id}") once more, from what you observe in your '

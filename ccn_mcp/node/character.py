@@ -19,7 +19,7 @@ from ccn_mcp.node.consensus import (
     report_vector,
 )
 from ccn_mcp.node.context import Caller, Context, iso, short_text
-from ccn_mcp.node.instances import own_seat, seat_of_session
+from ccn_mcp.node.instances import own_seat, renew_lease, seat_of_session
 from ccn_mcp.node.plates import current_plate
 from ccn_mcp.node.results import Consensus, Decision, Drift, InstanceStatus, Judged
 
@@ -121,6 +121,8 @@ async def consensus_status(
     """
     now = ctx.now_us()
     mine = await _caller_seat(ctx, caller, short_text(instance_id, "instance_id"))
+    if mine is not None:
+        await renew_lease(ctx, mine, now)
     seats = [
         seat
         for seat in await ctx.store.seats(seen_since_us=now - ctx.settings.lease_us)

@@ -26,7 +26,7 @@ from ccn_mcp.domain.models import (
     Seat,
 )
 from ccn_mcp.domain.prompt import (
-    DIRECTIVE_REINIT,
+    DIRECTIVE_RECEIPT,
     NOTICE_PLATE_CHANGED,
     Delivered,
     Ids,
@@ -249,5 +249,5 @@ async def _lines(
 
 def _directive(instance: Instance) -> str:
     if instance.state is State.DRIFTED:
-        return DIRECTIVE_REINIT.format(instance_id=instance.id)
+        return DIRECTIVE_RECEIPT.format(instance_id=instance.id)
     return ""

@@ -9,7 +9,8 @@ from ccn_mcp.domain import instances
 from ccn_mcp.domain.errors import BadInput, UnknownInstance
 from ccn_mcp.domain.instances import Event, Instance, State
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.models import Body, Draft, Seat
+from ccn_mcp.domain.limits import LEASE_TOUCH_S
+from ccn_mcp.domain.models import Body, Draft, Group, Seat
 from ccn_mcp.node.context import Caller, Context
 
 MODEL_CHARS_MAX = 80
@@ -76,6 +77,15 @@ async def lease_drafts(ctx: Context, instance_id: str | None, now_us: int) -> tu
         return ()
     back = instances.returned(Instance.from_body(seat.snapshot))
     return (instance_draft(back, Event.RETURNED, now_us),)
+
+
+async def renew_lease(ctx: Context, seat: Seat, now_us: int) -> None:
+    """A call that only reads is a sign of life too; written at most every `LEASE_TOUCH_S`."""
+    if now_us - max(seat.seen_us, ctx.seen_us.get(seat.instance_id, 0)) < LEASE_TOUCH_S * 1_000_000:
+        return
+    drafts = await lease_drafts(ctx, seat.instance_id, now_us)
+    await ctx.store.append(Group(drafts, touch={seat.instance_id: now_us}))
+    ctx.seen_us[seat.instance_id] = now_us
 
 
 def receipt_hash(receipt: str | None) -> str | None:

@@ -111,7 +111,7 @@ def mutated(mutant: Mutant, text: str) -> str:
 
 def passes(copy: Path) -> bool:
     """Run the tests in the copy; True if they pass."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # noqa: TID251
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # noqa: TID251  # a child process needs the environment
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS],

@@ -80,7 +80,7 @@ def test_depth_inside_a_string_does_not_count() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2**53, -(2**53), {1: 2}, {"a": b"x"}, [object()]])
 def test_values_without_a_canonical_form_are_refused(value: object) -> None:
     with pytest.raises(BadJson):
-        jcs.encode(value)  # type: ignore[arg-type]
+        jcs.encode(value)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_lone_surrogate_cannot_be_encoded_and_replacing_counts() -> None:

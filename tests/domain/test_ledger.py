@@ -30,7 +30,7 @@ def golden_leaves() -> list[bytes]:
     leaves: list[bytes] = []
     previous = ledger.NO_LEAF
     for seq, (kind, content, blob, _) in enumerate(GOLDEN):
-        committed = ledger.commitment(bytes(16), jcs.encode(content), blob)  # type: ignore[arg-type]
+        committed = ledger.commitment(bytes(16), jcs.encode(content), blob)  # type: ignore[arg-type]  # a dict of mixed values
         entry = ledger.entry_bytes(STORE_ID, seq, 1767225600000000 + seq, kind, previous, committed)
         assert len(entry) == 110
         previous = ledger.leaf_hash(entry)

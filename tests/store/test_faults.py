@@ -361,10 +361,10 @@ async def test_a_checkpoint_that_fails_does_not_fail_the_batch_that_is_durable_a
     log = SqliteLog(db, wal_pages_max=0)
     real = connect.Connection
     try:
-        connect.Connection = Failing  # type: ignore[misc]
+        connect.Connection = Failing  # type: ignore[misc]  # put back below
         (outcome,) = log.append_batch([Group((opening(),))])
     finally:
-        connect.Connection = real  # type: ignore[misc]
+        connect.Connection = real  # type: ignore[misc]  # as it was
     log.close()
     assert isinstance(outcome, Appended)
     assert failed

@@ -93,6 +93,30 @@ async def test_four_writers_for_four_seconds_share_fairly(
     await check(db, told, whole=True)
 
 
+def test_who_has_just_written_does_not_overtake_who_waits(tmp_path: Path) -> None:
+    """The point of the second lock file: without it the busiest writer finds the lock free before all others."""
+    db, order = tmp_path / "ccn.db", list[str]()
+    busy, waiting, probe = Turnstile(db), Turnstile(db), Turnstile(db, 0)
+
+    def wait_for_the_turn() -> None:
+        with waiting:
+            order.append("waiting")
+
+    thread = Thread(target=wait_for_the_turn)
+    with closing(busy), closing(waiting), closing(probe):
+        with busy:
+            thread.start()
+            while True:  # until the other one is next, which the probe cannot be then
+                with pytest.raises(StoreBusy) as refused, probe:
+                    pass
+                if "queue" in str(refused.traceback[-2].statement):
+                    break
+        with busy:
+            order.append("busy")
+        thread.join(WAIT_S_MAX)
+    assert order == ["waiting", "busy"]
+
+
 async def test_a_write_ahead_log_stays_bounded_when_short_lived_writers_meet_an_idle_reader(
     tmp_path: Path,
 ) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypedDict
@@ -102,9 +103,9 @@ async def _write(
 async def try_everything(db: Path, uid: int | None) -> None:
     """Read, append and verify on a store of its own each, as another user if `uid` is given; tell the outcomes."""
     # The other user may not be able to read our libraries, so what is imported late is imported now.
-    import concurrent.futures.thread  # noqa: F401
+    import concurrent.futures.thread  # noqa: F401  # imported before the barrier
 
-    import aiosqlite  # noqa: F401
+    import aiosqlite  # noqa: F401  # imported before the barrier
 
     "".encode("utf-16-be")
     if uid is not None:
@@ -247,7 +248,9 @@ def finish(running: list[Worker]) -> list[list[Json]]:
     """Lift every barrier at once and wait for all; each one's lines."""
     for worker in running:
         worker.go()
-    return [worker.rest() for worker in running]
+    # All pipes at once: a worker whose pipe is full would stand still, and the shares would be the reader's.
+    with ThreadPoolExecutor(len(running)) as readers:
+        return list(readers.map(Worker.rest, running))
 
 
 async def messages_of(store: SqliteStore, conversation: str) -> list[Message]:

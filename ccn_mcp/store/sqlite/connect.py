@@ -233,6 +233,12 @@ PRAGMAS: Final = (
 )
 
 
+_IDENTITY: Final = (
+    "SELECT a.application_id, u.user_version, (SELECT count(*) FROM sqlite_master) "
+    "FROM pragma_application_id a, pragma_user_version u"
+)
+
+
 def read_format(connection: sqlite3.Connection, path: Path) -> int:
     """The file's format version, 0 for a database without any table.
 
@@ -240,8 +246,9 @@ def read_format(connection: sqlite3.Connection, path: Path) -> int:
         StoreForeign: another application's database.
         StoreNewer: a format of a later version of this program.
     """
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    # One statement, so that it sees one state of a file that another process is creating.
+    row: tuple[int, int, int] = connection.execute(_IDENTITY).fetchone()
+    application, version, tables = row
     if application == APPLICATION_ID:
         if version > FORMAT_VERSION:
             raise StoreNewer(
@@ -249,7 +256,6 @@ def read_format(connection: sqlite3.Connection, path: Path) -> int:
                 "changed. Update ccn-mcp, or choose another file with --db or CCN_DB"
             )
         return version
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application == version == tables == 0:
         return 0
     raise StoreForeign(
