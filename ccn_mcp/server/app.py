@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,11 +18,15 @@ from ccn_mcp.app import node_of
 from ccn_mcp.domain.prompt import SERVER_INSTRUCTIONS
 from ccn_mcp.node.context import Caller
 from ccn_mcp.node.node import Node
+from ccn_mcp.server.notifications import Announcer, watched
+from ccn_mcp.server.prompts import complete, prompts
+from ccn_mcp.server.resources import add_resources, keeps_node
 from ccn_mcp.server.tools import tools
 from ccn_mcp.settings import Settings
 
 NAME = "ccn"
 TITLE = "Continuity record"
+SWITCH_S = 0.001
 
 
 def build_server(settings: Settings, *, stopped: list[signal.Signals] | None = None) -> MCPServer[Node]:
@@ -30,12 +35,15 @@ def build_server(settings: Settings, *, stopped: list[signal.Signals] | None = N
     Once `stopped` holds a signal, the process ends as soon as everything that waited is written.
     """
 
+    announcer = Announcer()
+
     @asynccontextmanager
     async def lifespan(_: MCPServer[Node]) -> AsyncIterator[Node]:
         nodes = node_of(settings, Caller(session_id=settings.session_id))
         node = await nodes.__aenter__()
         try:
-            yield node
+            async with watched(node, announcer):
+                yield node
         finally:
             # Shielded: a client that goes away must not cut off what it was told is recorded.
             with anyio.CancelScope(shield=True):
@@ -49,9 +57,16 @@ def build_server(settings: Settings, *, stopped: list[signal.Signals] | None = N
         instructions=SERVER_INSTRUCTIONS,
         version=__version__,
         tools=tools(),
+        subscriptions=announcer,
+        middleware=[keeps_node],
         lifespan=lifespan,
         log_level="CRITICAL",
     )
+    add_resources(server)
+    for prompt in prompts():
+        server.add_prompt(prompt)
+    server.completion()(complete)  # type: ignore[no-untyped-call]  # the SDK left its return type out
+    announcer.serve_legacy(server)
     return server
 
 
@@ -63,4 +78,7 @@ def serve_stdio(settings: Settings) -> int:
     server = build_server(settings, stopped=stopped)
     gc.freeze()
     gc.enable()
+    # The writer takes the interpreter lock again after each statement; at the default of 5 ms a busy event loop
+    # keeps it waiting, and 32 writes in flight take a quarter longer.
+    sys.setswitchinterval(SWITCH_S)
     return stdio.run(server, stopped)
