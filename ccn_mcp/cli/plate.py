@@ -27,6 +27,8 @@ FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A Plate: Mark
 
 def build() -> typer.Typer:
     """The group of commands."""
+    from ccn_mcp.cli.plate_import import import_  # it takes the guard from here
+
     app = typer.Typer(
         help="Show, compare and set the Plate.",
         rich_markup_mode="rich" if output.fancy() else None,
@@ -34,6 +36,10 @@ def build() -> typer.Typer:
     app.command("show", **output.example("ccn-mcp plate show --raw > my-plate.md"))(show)
     app.command("diff", **output.example("ccn-mcp plate diff my-plate.md"))(diff)
     app.command("set", **output.example("ccn-mcp plate set my-plate.md"))(set_)
+    examples = output.example(
+        "ccn-mcp plate import SOUL.md IDENTITY.md", "ccn-mcp plate import card.png --user Ada"
+    )
+    app.command("import", **examples)(import_)
     return app
 
 
@@ -43,10 +49,19 @@ def build() -> typer.Typer:
 def show(
     raw: Annotated[bool, typer.Option("--raw", help="Print the file itself, byte for byte.")] = False,
     versions: Annotated[bool, typer.Option("--versions", help="List every Plate that was in force.")] = False,
+    original: Annotated[
+        str | None,
+        typer.Option("--original", metavar="OUT", help="Write out what the Plate was imported from."),
+    ] = None,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the Plate in force."""
+    if original is not None:
+        from ccn_mcp.cli.plate_import import write_original
+
+        write_original(output.load_settings(db), original, as_json=as_json)
+        return
 
     async def read(node: Node) -> tuple[PlateInForce, list[PlateInForce]]:
         return await node.plate(), await node.plate_versions() if versions else []
@@ -104,12 +119,12 @@ def _show_versions(items: list[PlateInForce]) -> None:
 
 
 def _show_plate(item: PlateInForce) -> None:
-    _show_summary(item.plate, item)
+    show_summary(item.plate, item)
     output.say()
     output.say(item.plate.body)
 
 
-def _show_summary(plate: Plate, item: PlateInForce | None = None) -> None:
+def show_summary(plate: Plate, item: PlateInForce | None = None) -> None:
     from ccn_mcp.domain.character import RELATIONAL, TRAITS
     from ccn_mcp.domain.plate import estimate_tokens, is_starter
     from ccn_mcp.node.context import iso
@@ -149,7 +164,7 @@ def diff(file: FileArgument, db: Db = None, as_json: AsJson = False) -> None:
     from ccn_mcp.domain.plate import diff as difference
 
     plate = read_plate(file)
-    current = output.on_node(output.load_settings(db), _current)
+    current = output.on_node(output.load_settings(db), in_force)
     same = current.plate.digest == plate.digest
     text = "" if same else difference(current.plate, plate)
     if as_json:
@@ -167,20 +182,20 @@ def set_(file: FileArgument, db: Db = None) -> None:
     Shows what changes and asks you to type the new Plate's name. Needs a terminal; refused inside Claude Code.
     """
     chosen = output.load_settings(db)
-    _only_the_person(chosen, file)
+    only_the_person(chosen, f"ccn-mcp plate set {file}")
     plate = read_plate(file)
-    current = output.on_node(chosen, _current)
+    current = output.on_node(chosen, in_force)
     if current.plate.digest == plate.digest and current.seq is not None:
         output.say("This Plate is in force already; nothing was changed.")
         return
     _show_difference(current.plate, plate)
-    _confirm(plate)
+    confirm(plate)
     done = output.on_node(chosen, lambda node: node.set_plate(plate))
     output.say(f"{plate.name} {plate.version} is in force (entry {done.seq}).", "green")
     output.tell("Sessions read it the next time they load the Plate, and are told that it has changed.")
 
 
-def _only_the_person(chosen: Settings, file: str) -> None:
+def only_the_person(chosen: Settings, command: str) -> None:
     """Stop what is not a person at a terminal: a bump against models, no wall against the account's owner.
 
     Raises:
@@ -189,7 +204,7 @@ def _only_the_person(chosen: Settings, file: str) -> None:
     if chosen.inside_claude_code:
         raise Refused(
             "setting the Plate is the person's own act, and this runs inside Claude Code. Open a terminal of "
-            f"your own and run there: ccn-mcp plate set {file}"
+            f"your own and run there: {command}"
         )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Refused(
@@ -204,11 +219,11 @@ def _show_difference(old: Plate, new: Plate) -> None:
     for line in difference(old, new).rstrip("\n").split("\n"):
         output.say(line, {"+": "green", "-": "red"}.get(line[:1], ""))
     output.say()
-    _show_summary(new)
+    show_summary(new)
     output.say()
 
 
-def _confirm(plate: Plate) -> None:
+def confirm(plate: Plate) -> None:
     """Ask for the name.
 
     Raises:
@@ -221,7 +236,7 @@ def _confirm(plate: Plate) -> None:
         raise Refused("that is not its name; nothing was changed")
 
 
-async def _current(node: Node) -> PlateInForce:
+async def in_force(node: Node) -> PlateInForce:
     return await node.plate()
 
 
@@ -233,6 +248,19 @@ def read_plate(file: str) -> Plate:
     """
     from ccn_mcp.domain.plate import parse_plate
 
+    data = read_file(file)
+    try:
+        return parse_plate(data)
+    except BadPlate as exc:
+        raise BadPlate(f"{Path(file).expanduser()}: {exc}") from exc
+
+
+def read_file(file: str) -> bytes:
+    """What is in this file.
+
+    Raises:
+        BadPlate: it is no file that could be a Plate.
+    """
     path = Path(file).expanduser()
     try:
         about = path.stat()
@@ -244,14 +272,10 @@ def read_plate(file: str) -> Plate:
             raise BadPlate(
                 f"{path} has {about.st_size:,} bytes and is no Plate; a Plate is some pages of text"
             )
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as exc:
         raise BadPlate(f"there is no file {path}; check the name and the folder") from exc
     except (OSError, ValueError) as exc:
         raise BadPlate(
             f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}; check the name"
         ) from exc
-    try:
-        return parse_plate(data)
-    except BadPlate as exc:
-        raise BadPlate(f"{path}: {exc}") from exc
