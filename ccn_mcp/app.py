@@ -13,6 +13,7 @@ from ccn_mcp import settings as settings_module
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.node import Node
 from ccn_mcp.settings import Settings
+from ccn_mcp.store.secret import SecretFile
 from ccn_mcp.store.sqlite.store import SqliteStore
 
 ID_BYTES: Final = 15
@@ -39,7 +40,8 @@ class SystemEntropy:
 @asynccontextmanager
 async def node_of(settings: Settings, caller: Caller) -> AsyncIterator[Node]:
     """A node on the store that `settings` name; nothing is opened or written before the first call."""
-    async with SqliteStore(settings.db) as store:
+    secret = SecretFile(lambda: settings_module.config_folder(settings))
+    async with SqliteStore(settings.db, secret=secret) as store:
         yield Node(Context(store, SystemClock(), SystemEntropy(), settings), caller)
 
 

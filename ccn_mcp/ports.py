@@ -10,6 +10,8 @@ from ccn_mcp.domain.models import (
     Appended,
     Conversation,
     ConversationQuery,
+    Draft,
+    Erased,
     Group,
     MessagePage,
     MessageQuery,
@@ -61,8 +63,20 @@ class Store(Protocol):
             UnknownInstance: `touch` names an instance that is not there.
         """
 
+    async def erase(self, redactions: Sequence[Draft]) -> Erased:
+        """Record redactions (kind 6, `target` names a message's seq) and remove what they name, in one unit.
+
+        The store adds conversation, role and tombstones: a later append with the erased message's key, or with
+        its text from a hook or an import, is answered as replayed, with an empty body. What is erased already
+        stays so and is said to be. `pending` counts messages whose bytes the files may still hold, because
+        somebody reads an older state; each later call, also one without redactions, tries again.
+
+        Raises:
+            NotFound: there is no such entry. BadInput: it is no message. Nothing was erased then.
+        """
+
     async def info(self) -> StoreInfo:
-        """Store id and head."""
+        """Store id, head, and how many erasures are pending."""
 
     async def records(self, query: RecordQuery) -> Sequence[Record]:
         """Entries, at most `query.limit`."""

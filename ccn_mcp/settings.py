@@ -15,7 +15,7 @@ Character = Literal["off", "quiet", "on"]
 
 VARIABLES: Final[Mapping[str, str]] = {
     "CCN_DB": "Path of the store file (default: ccn.db in the platform's user data folder).",
-    "CCN_CONFIG_DIR": "Folder of the HTTP token (default: the platform's user config folder).",
+    "CCN_CONFIG_DIR": "Folder of the HTTP token and the erasure key (default: the platform's user config folder).",
     "CCN_SCOPE": "Scope of new conversations (default: the project folder in Claude Code, else `default`).",
     "CCN_CHARACTER": "off (record only), quiet (default: directives only between tasks) or on.",
     "CCN_LEASE_S": f"Seconds after its last call that an instance counts as connected ({LEASE_S_DEFAULT}).",

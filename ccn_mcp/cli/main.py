@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ccn_mcp import __version__
-from ccn_mcp.cli import demo, doctor, export, history, output, plate, status, verify
+from ccn_mcp.cli import demo, doctor, export, history, install, output, plate, redact, status, token, verify
 from ccn_mcp.cli.serve import SUMMARY as SERVE_SUMMARY
 from ccn_mcp.domain.errors import CcnError, UnknownConversation
 
@@ -65,8 +65,8 @@ def _run(arguments: list[str]) -> int:
         from ccn_mcp.cli.serve import serve
 
         return serve(arguments[1:])
-    if arguments == ["plate"]:
-        arguments = ["plate", "--help"]
+    if arguments in (["plate"], ["token"]):
+        arguments = [*arguments, "--help"]
     command = typer.main.get_command(build())
     try:
         with command.make_context(PROGRAM, arguments) as context:
@@ -119,7 +119,12 @@ def build() -> Any:
         history.history
     )
     app.command(**output.example("ccn-mcp export --format markdown --output record.md"))(export.export)
+    app.command(**output.example("ccn-mcp redact 42 --reason 'a password'"))(redact.redact)
     app.add_typer(plate.build(), name="plate")
+    app.add_typer(token.build(), name="token")
+    app.command(**output.example("ccn-mcp install claude-desktop", "ccn-mcp install claude-desktop --write"))(
+        install.install
+    )
     app.command(**output.example("ccn-mcp doctor"))(doctor.doctor)
     return app
 

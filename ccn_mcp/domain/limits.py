@@ -63,3 +63,20 @@ LEASE_TOUCH_S: Final = 60
 
 REINIT_TRIES_MAX: Final = 3
 RELATIONAL_METRICS_MAX: Final = 7
+
+# ---- HTTP ----
+HTTP_HOST_DEFAULT: Final = "127.0.0.1"
+HTTP_PORT_DEFAULT: Final = 8_765
+HTTP_BODY_BYTES_MAX: Final = 8 * 1_048_576
+"""One request. JSON may write each byte of a message as six (`\\u0007`)."""
+
+HTTP_CONNECTIONS_MAX: Final = 512
+"""Open connections, streams included; a request beyond that is answered 503."""
+
+HTTP_SESSIONS_MAX: Final = 1_000
+HTTP_SESSION_IDLE_S_MAX: Final = 1_800
+"""After this long without a request or an open stream, a client of the older revisions starts anew."""
+
+HTTP_KEEP_ALIVE_S_MAX: Final = 65
+HTTP_DRAIN_S_MAX: Final = 20
+"""How long calls may take to finish once the server is told to stop; more than `STORE_WAIT_S_MAX`."""

@@ -68,11 +68,33 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """What became of one redaction: `redaction` is its entry, None where the target was erased `already`."""
+
+    seq: int
+    conversation: str | None
+    role: str | None
+    n: int | None
+    redaction: int | None = None
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The answer to `Store.erase`. `pending`: how many erased entries the store's files may still hold."""
+
+    items: tuple[Erasure, ...]
+    head: Head
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreInfo:
     """Identity and state of a store; `store_id` is None while nothing has been written yet."""
 
     store_id: bytes | None
     head: Head
+    erasures_pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +110,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RecordQuery:
-    """Entries by kind and subject, or by position, or by idempotency key; newest first unless asked."""
+    """Entries by kind and subject, or by position, or by idempotency key; newest first unless asked.
+
+    The key of an erased message finds the redaction entry, as long as its tombstone can be read.
+    """
 
     kinds: tuple[Kind, ...] = ()
     subject: str | None = None

@@ -6,7 +6,17 @@ from ccn_mcp.domain.plate import Plate
 from ccn_mcp.node import conversations, history, ledger, plates
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.plates import PlateInForce
-from ccn_mcp.node.results import ChainCheck, Consensus, History, Judged, Loaded, Recorded, Status
+from ccn_mcp.node.results import (
+    ChainCheck,
+    Consensus,
+    History,
+    Judged,
+    Loaded,
+    Recorded,
+    Redacted,
+    Status,
+    Validation,
+)
 from ccn_mcp.ports import Progress
 
 
@@ -169,6 +179,39 @@ class Node:
         from ccn_mcp.node.character import consensus_status
 
         return await consensus_status(self.ctx, self.caller, instance_id=instance_id, for_person=for_person)
+
+    async def validate_character(
+        self, *, instance_id: str | None = None, run_id: str | None = None, answers: object = None
+    ) -> Validation:
+        """Hand out the six questions with a run id, or score the answers to a run, once.
+
+        Raises:
+            BadInput, TooLarge, BadText, UnknownInstance, NotFound, Conflict, Refused.
+        """
+        from ccn_mcp.node.validation import validate_character
+
+        return await validate_character(
+            self.ctx, self.caller, instance_id=instance_id, run_id=run_id, answers=answers
+        )
+
+    async def redact_message(
+        self,
+        seq: int | None = None,
+        *,
+        conversation_id: str | None = None,
+        n: int | None = None,
+        reason: str | None = None,
+    ) -> Redacted:
+        """Erase the message at `seq`, or message `n` of a conversation. Ask the person first: this is theirs.
+
+        Raises:
+            NotFound, BadInput, BadText, UnknownConversation: nothing was erased.
+        """
+        from ccn_mcp.node.erasure import redact_message
+
+        return await redact_message(
+            self.ctx, self.caller, seq=seq, conversation_id=conversation_id, n=n, reason=reason
+        )
 
     async def open_conversation(self, *, title: str | None = None, session_id: str | None = None) -> str:
         """A new conversation's id, or the session's own one.

@@ -84,6 +84,17 @@ class ChainCheck(TypedDict):
     fault: FaultFound | None
 
 
+class Redacted(TypedDict):
+    """An erasure. `pending`: the bytes are still in the write-ahead log, because something reads an older state."""
+
+    seq: int
+    conversation_id: str
+    erased: bool
+    pending: bool
+    head: str
+    note: str
+
+
 class Drift(TypedDict):
     """RMS and largest distance, 0 to 1."""
 
@@ -151,6 +162,36 @@ class Consensus(TypedDict):
     baseline_source: str
     consensus: dict[str, float]
     decisions: list[Decision]
+    note: str
+    head: str
+
+
+class RecallQuestion(TypedDict):
+    """One of the six questions; a longer answer fails it."""
+
+    name: str
+    question: str
+    characters_max: int
+
+
+class PlateRecall(TypedDict):
+    """How six answers fit the facts of the delivered Plate. `outcomes` by question; `score` is weighted, 0 to 1."""
+
+    passed: int
+    of: int
+    contradictions: int
+    score: float
+    outcomes: dict[str, str]
+
+
+class Validation(TypedDict):
+    """A run. `state` is open, validated, failed or not_validated; `plate_recall` comes with the answers."""
+
+    instance_id: str
+    run_id: str | None
+    state: str
+    questions: list[RecallQuestion]
+    plate_recall: PlateRecall | None
     note: str
     head: str
 

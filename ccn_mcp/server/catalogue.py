@@ -28,15 +28,19 @@ class Entry:
     required: tuple[str, ...] = ()
     result: Any = None
     reads_only: bool = False
+    destroys: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def annotations(self) -> ToolAnnotations:
-        """True hints: reading tools change nothing, the others only ever add."""
+        """True hints: reading tools change nothing, one erases, the others only ever add."""
         if self.reads_only:
             return ToolAnnotations(read_only_hint=True, open_world_hint=False)
         return ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+            read_only_hint=False,
+            destructive_hint=self.destroys,
+            idempotent_hint=self.destroys,
+            open_world_hint=False,
         )
 
     @property
@@ -158,6 +162,40 @@ CATALOGUE: Final[dict[str, Entry]] = {
         result=results.ChainCheck,
         reads_only=True,
         meta={"anthropic/searchHint": "tamper check integrity hash proof"},
+    ),
+    "validate_character": Entry(
+        title="Recall the Plate",
+        description=(
+            "Show that the Plate which load_plate delivered arrived. Without run_id: six questions, their limits and "
+            "a run_id. With run_id and six answers: plate_recall and a state (validated, failed, not_validated). "
+            "Between tasks; it is no test of character."
+        ),
+        properties={
+            "instance_id": _text("from load_plate"),
+            "run_id": _text("from the first call; used once"),
+            "answers": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "in the questions' order",
+            },
+        },
+        result=results.Validation,
+        meta={"anthropic/searchHint": "recall questions identity check plate"},
+    ),
+    "redact_message": Entry(
+        title="Erase a message",
+        description=(
+            "Erase one message's content from the record for good, when the person wants that; they are asked to "
+            "confirm. Its place, role and time stay."
+        ),
+        properties={
+            "seq": _number("from get_history"),
+            "reason": _text("short; stays in the record, so repeat nothing of the message"),
+        },
+        required=("seq",),
+        result=results.Redacted,
+        destroys=True,
+        meta={"anthropic/searchHint": "delete remove erase forget redact message privacy"},
     ),
     "consensus_status": Entry(
         title="Consensus status",

@@ -12,13 +12,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeAlias
 
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.resolve import Resolve
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent
 from pydantic import BeforeValidator
 
+from ccn_mcp.node.erasure import find_message
 from ccn_mcp.node.node import Node
-from ccn_mcp.node.results import ChainCheck
+from ccn_mcp.node.results import ChainCheck, Redacted
+from ccn_mcp.server.asking import ErasureAnswer, ask_to_erase
 from ccn_mcp.server.catalogue import CATALOGUE
 from ccn_mcp.server.errors import PlainTool, told_to_the_model
 from ccn_mcp.server.schemas import schema_of
@@ -153,6 +157,39 @@ async def verify_chain(ctx: Ctx, known_head: Text = "") -> CallToolResult:
     return _structured(checked)
 
 
+async def validate_character(
+    ctx: Ctx, instance_id: Text = "", run_id: Text = "", answers: Any = None
+) -> CallToolResult:
+    """Hand out the six questions, or score their answers."""
+    with told_to_the_model():
+        run = await _node(ctx).validate_character(instance_id=instance_id, run_id=run_id, answers=answers)
+    return _structured(run)
+
+
+async def redact_message(
+    ctx: Ctx,
+    seq: Number,
+    answer: Annotated[ElicitationResult[ErasureAnswer], Resolve(ask_to_erase)],
+    reason: Text = "",
+) -> CallToolResult:
+    """Erase one message once the person has agreed."""
+    node = _node(ctx)
+    with told_to_the_model():
+        if isinstance(answer, AcceptedElicitation) and answer.data.erase:
+            return _structured(await node.redact_message(seq, reason=reason))
+        kept = await find_message(node.ctx, seq=seq)
+        said = "closed the question" if answer.action == "cancel" else "said no"
+        result: Redacted = {
+            "seq": kept.seq,
+            "conversation_id": kept.conversation_id,
+            "erased": False,
+            "pending": False,
+            "head": str((await node.ctx.store.info()).head),
+            "note": f"The person {said}: nothing was erased. Leave it at that unless they bring it up again.",
+        }
+        return _structured(result)
+
+
 async def consensus_status(ctx: Ctx, instance_id: Text = "") -> CallToolResult:
     """Who is connected and what was decided."""
     with told_to_the_model():
@@ -166,6 +203,8 @@ FUNCTIONS: Final = (
     report_character_vector,
     get_history,
     verify_chain,
+    validate_character,
+    redact_message,
     consensus_status,
 )
 

@@ -13,13 +13,14 @@ from ccn_mcp import __version__
 from tests.cli.conftest import RUN_S_MAX, Run, Seeded, environment, process
 
 COMMANDS = [["status"], ["verify"], ["history"], ["export"], ["doctor"], ["demo"]]
-COMMANDS += [["plate", name] for name in ("show", "diff", "set")]
+COMMANDS += [["plate", name] for name in ("show", "diff", "set", "import")]
+COMMANDS += [["install"]]
 
 
 def test_the_help_names_every_command_and_serve(cli: Run) -> None:
     ran = cli("--help")
     assert ran.status == 0
-    for command in ("serve", "demo", "status", "verify", "history", "export", "plate", "doctor"):
+    for command in ("serve", "demo", "status", "verify", "history", "export", "plate", "doctor", "install"):
         assert f"\n  {command} " in ran.out
     assert cli().out == ran.out
 

@@ -16,6 +16,8 @@ from mcp.client import Client
 from mcp_types import ListToolsResult
 from mcp_types import Tool as Listed
 
+from ccn_mcp import data
+from ccn_mcp.domain.plate import parse_plate
 from ccn_mcp.node import results
 from ccn_mcp.server import tools as tool_functions
 from ccn_mcp.server.app import build_server
@@ -31,6 +33,8 @@ NAMES: Final = (
     "report_character_vector",
     "get_history",
     "verify_chain",
+    "validate_character",
+    "redact_message",
     "consensus_status",
 )
 READING: Final = {"get_history", "verify_chain", "consensus_status"}
@@ -98,7 +102,11 @@ async def test_nothing_is_cut_or_dropped_by_a_client(client: Client, listed: Lis
 @pytest.mark.parametrize("name", NAMES)
 def test_the_properties_are_the_functions_parameters(name: str) -> None:
     function = getattr(tool_functions, name)
-    parameters = {key: value for key, value in inspect.signature(function).parameters.items() if key != "ctx"}
+    # `answer` is the person's: the SDK asks for it, no model can give it.
+    ours = ("ctx", "answer")
+    parameters = {
+        key: value for key, value in inspect.signature(function).parameters.items() if key not in ours
+    }
     schema = CATALOGUE[name].input_schema
     assert list(parameters) == list(schema["properties"])
     needed = [key for key, value in parameters.items() if value.default is inspect.Parameter.empty]
@@ -107,7 +115,8 @@ def test_the_properties_are_the_functions_parameters(name: str) -> None:
     hints = typing.get_type_hints(function)
     for key, value in schema["properties"].items():
         if "type" in value:
-            plain = {"string": str, "integer": int | None}[value["type"]]
+            # A list is checked by the node: clients send them as text, too.
+            plain = {"string": str, "integer": int | None, "array": Any}[value["type"]]
             assert hints[key] == plain, (name, key)
 
 
@@ -117,7 +126,8 @@ async def test_the_hints_and_the_meta_are_these(listed: ListToolsResult) -> None
         assert tool.annotations.read_only_hint == (tool.name in READING)
         assert tool.annotations.open_world_hint is False
         if tool.name not in READING:
-            assert tool.annotations.destructive_hint is False
+            assert tool.annotations.destructive_hint == (tool.name == "redact_message")
+            assert tool.annotations.idempotent_hint == (tool.name == "redact_message")
         meta = tool.meta or {}
         assert (meta.get("anthropic/alwaysLoad") is True) == (tool.name in ("load_plate", "get_history"))
         assert bool(meta.get("anthropic/searchHint")) != bool(meta.get("anthropic/alwaysLoad"))
@@ -141,7 +151,7 @@ async def test_tools_that_say_they_only_read_change_nothing(client: Client, tmp_
         assert await head_of(node) != before
 
 
-async def test_every_output_schema_is_one_and_every_result_fits_it(client: Client) -> None:
+async def test_every_output_schema_is_one_and_every_result_fits_it(client: Client, tmp_path: Path) -> None:
     schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
     checkers = {}
     for name, schema in schemas.items():
@@ -149,7 +159,7 @@ async def test_every_output_schema_is_one_and_every_result_fits_it(client: Clien
             jsonschema.Draft202012Validator.check_schema(schema)
             assert schema["type"] == "object"
             checkers[name] = jsonschema.Draft202012Validator(closed(schema))
-    for name, arguments in await calls_of_every_kind(client):
+    for name, arguments in await calls_of_every_kind(client, tmp_path / "ccn.db"):
         result = await client.call_tool(name, arguments)
         assert not result.is_error, result.content
         if name not in checkers:
@@ -159,7 +169,7 @@ async def test_every_output_schema_is_one_and_every_result_fits_it(client: Clien
         assert json.loads(result.content[0].text) == result.structured_content  # type: ignore[union-attr]  # text
 
 
-async def calls_of_every_kind(client: Client) -> list[tuple[str, dict[str, Any]]]:
+async def calls_of_every_kind(client: Client, db: Path) -> list[tuple[str, dict[str, Any]]]:
     """Calls whose answers hold every optional field, empty and filled; the first ones meet an empty store."""
     vector = {"traits": [0.9] * 16, "relational": [0.5] * 7}
     empty: list[tuple[str, dict[str, Any]]] = [
@@ -171,7 +181,12 @@ async def calls_of_every_kind(client: Client) -> list[tuple[str, dict[str, Any]]
     ]
     for name, arguments in empty:
         assert not (await client.call_tool(name, arguments)).is_error
+    async with node_on(db) as node:
+        await node.set_plate(parse_plate(data.read("example_plate.md")))
     loaded = (await client.call_tool("load_plate", {"title": "T", "model": "m"})).meta or {}
+    run = (
+        await client.call_tool("validate_character", {"instance_id": loaded["ccn/instance_id"]})
+    ).structured_content or {}
     mine, here = loaded["ccn/instance_id"], loaded["ccn/conversation_id"]
     assert (await client.call_tool("verify_chain", {"known_head": loaded["ccn/head"]})).structured_content
     return [
@@ -191,6 +206,11 @@ async def calls_of_every_kind(client: Client) -> list[tuple[str, dict[str, Any]]
         ("get_history", {"query": "word"}),
         ("get_history", {"limit": 1}),
         ("report_character_vector", {**vector, "instance_id": mine}),
+        ("validate_character", {"instance_id": mine}),
+        (
+            "validate_character",
+            {"instance_id": mine, "run_id": run["run_id"], "answers": ["I am Quire."] * 6},
+        ),
         ("consensus_status", {"instance_id": mine}),
         ("consensus_status", {}),
         ("verify_chain", {}),

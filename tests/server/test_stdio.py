@@ -15,6 +15,7 @@ import pytest
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from ccn_mcp.server.catalogue import CATALOGUE
 from tests.clients.harness import bare_environment, server_arguments
 from tests.node.world import node_on
 from tests.server.wire import ANSWER_S_MAX, Server
@@ -231,7 +232,7 @@ async def test_the_sdks_client_over_stdio_in_both_eras(db: Path, tmp_path: Path,
     )
     with anyio.fail_after(ANSWER_S_MAX):
         async with Client(parameters, mode=era) as client:
-            assert len((await client.list_tools()).tools) == 6
+            assert [tool.name for tool in (await client.list_tools()).tools] == list(CATALOGUE)
             bad = await client.call_tool("get_history", {"limit": 0})
             assert bad.is_error
             said = await client.call_tool("record_message", {"role": "user", "content": "x"})

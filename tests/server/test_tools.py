@@ -228,11 +228,15 @@ async def test_a_crash_discloses_nothing(client: Client, monkeypatch: pytest.Mon
 
 
 async def test_null_counts_as_left_out_for_every_optional_argument(client: Client) -> None:
+    mine = (await opened(client))["instance_id"]
     required = {
         "record_message": {"role": "user", "content": "x"},
-        "report_character_vector": {"traits": FULL, "instance_id": (await opened(client))["instance_id"]},
+        "report_character_vector": {"traits": FULL, "instance_id": mine},
+        "validate_character": {"instance_id": mine},
     }
     for tool in (await client.list_tools()).tools:
+        if tool.name == "redact_message":
+            continue  # every argument of its own is required, and it asks the person first: test_redact.py
         nulls = dict.fromkeys(tool.input_schema["properties"])
         result = await client.call_tool(tool.name, {**nulls, **required.get(tool.name, {})})
         assert not result.is_error, (tool.name, text_of(result))

@@ -12,17 +12,19 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
 from ccn_mcp import __version__
 from ccn_mcp.domain import jcs, ledger
+from ccn_mcp.domain.erasure import REREAD, TOMBSTONE, key_tombstone, redaction_of, target_of
 from ccn_mcp.domain.errors import (
     BadInput,
     Conflict,
     IdempotencyConflict,
+    NotFound,
     StoreClosed,
     StoreMoved,
     UnknownConversation,
@@ -37,6 +39,8 @@ from ccn_mcp.domain.models import (
     Conversation,
     ConversationQuery,
     Draft,
+    Erased,
+    Erasure,
     Fault,
     Group,
     Message,
@@ -54,6 +58,9 @@ from ccn_mcp.domain.models import (
 )
 from ccn_mcp.domain.projection import ERASED, Columns, columns_of, same_payload, scope_of
 from ccn_mcp.ports import Progress
+
+SECRET = bytes(range(32))
+"""Of the tombstones."""
 
 
 @dataclass(slots=True)
@@ -181,18 +188,30 @@ class MemoryStore:
             log.leases[columns.subject] = max(log.leases.get(columns.subject, draft.time_us), draft.time_us)
         return Receipt(seq, draft.time_us, row.content(), n)
 
-    def erase(self, seq: int, *, time_us: int) -> None:
-        """What issue 4 will bring to the port: a redaction entry, and the content of `seq` is gone."""
+    async def erase(self, redactions: Sequence[Draft]) -> Erased:
         log = self._open()
-        row = log.rows[seq]
-        body: Body = {
-            "target": str(seq),
-            "conversation": row.columns.conversation,
-            "role": row.columns.role,
-            "reason": "asked",
-        }
-        self._write(log, Draft(Kind.REDACTION, time_us, body), jcs.encode(body))
+        targets = [_target(log, draft) for draft in redactions]
+        items = [self._erase(log, draft, row) for draft, row in zip(redactions, targets, strict=True)]
+        erased = Erased(tuple(items), log.head(), 0)
+        await asyncio.sleep(0)
+        return erased
+
+    def _erase(self, log: MemoryLog, draft: Draft, row: Row) -> Erasure:
+        columns = row.columns
+        if row.body is None:
+            return Erasure(row.seq, columns.conversation, columns.role, row.n, already=True)
+        recorded = redaction_of(
+            draft,
+            SECRET,
+            conversation=columns.conversation,
+            role=columns.role,
+            text=columns.text,
+            principal=columns.principal,
+            key=columns.key,
+        )
+        receipt = self._write(log, recorded, jcs.encode(recorded.body))
         row.salt = row.body = row.blob = None
+        return Erasure(row.seq, columns.conversation, columns.role, row.n, redaction=receipt.seq)
 
     # ---- reading ----
 
@@ -201,7 +220,12 @@ class MemoryStore:
         return StoreInfo(log.store_id, log.head())
 
     async def records(self, query: RecordQuery) -> Sequence[Record]:
-        rows = [row for row in self._open().rows if _fits(row, query)]
+        log = self._open()
+        rows = [row for row in log.rows if _fits(row, query)]
+        if not rows and query.key is not None:
+            left = key_tombstone(SECRET, query.principal or "", query.key)
+            query = replace(query, principal=TOMBSTONE, key=left)
+            rows = [row for row in log.rows if _fits(row, query)]
         if not query.oldest_first:
             rows.reverse()
         return [
@@ -329,10 +353,29 @@ def _find_replay(log: MemoryLog, draft: Draft) -> Receipt | None:
         return None
     for row in log.rows:
         if (row.columns.principal, row.columns.key) == (columns.principal, columns.key):
-            if row.body is not None and not same_payload(row.kind, row.content(), row.blob or b"", draft):
+            same = row.kind == draft.kind if row.body is None else _says_the_same(row, draft)
+            if not same:
                 raise IdempotencyConflict(f"the key {columns.key!r} came before with another payload")
             return Receipt(row.seq, row.time_us, row.content(), row.n, replayed=True)
+    if draft.kind == Kind.MESSAGE and draft.body.get("source") in REREAD:
+        # What a hook or an import reads again, whatever key it comes under.
+        for row in log.of_kind(Kind.MESSAGE):
+            if row.body is None and row.columns[:3] == columns[:3] and row.columns.text == columns.text:
+                return Receipt(row.seq, row.time_us, {}, row.n, replayed=True)
     return None
+
+
+def _says_the_same(row: Row, draft: Draft) -> bool:
+    return same_payload(row.kind, row.content(), row.blob or b"", draft)
+
+
+def _target(log: MemoryLog, draft: Draft) -> Row:
+    seq = target_of(draft)
+    if seq >= len(log.rows):
+        raise NotFound(f"there is no entry {seq}")
+    if log.rows[seq].kind != Kind.MESSAGE:
+        raise BadInput(f"entry {seq} is no message")
+    return log.rows[seq]
 
 
 def _check_names(log: MemoryLog, group: Group) -> None:

@@ -88,6 +88,11 @@ def decision(group: str = "g1", *, at: int = 0, kind: Kind = Kind.CONSENSUS) -> 
     return Draft(kind, T0 + at, {"group": group, "principal": "me"})
 
 
+def redaction(target: int, *, at: int = 0, reason: str | None = None) -> Draft:
+    """The erasure of an entry, as a node asks for it."""
+    return Draft(Kind.REDACTION, T0 + at, _body(target=str(target), reason=reason))
+
+
 # ---- pages -----------------------------------------------------------------------------------------------
 
 

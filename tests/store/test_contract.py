@@ -20,12 +20,14 @@ import anyio
 import pytest
 
 from ccn_mcp.domain import jcs, ledger
+from ccn_mcp.domain.erasure import TOMBSTONE, key_tombstone, text_tombstone
 from ccn_mcp.domain.errors import (
     BadHead,
     BadInput,
     CcnError,
     Conflict,
     IdempotencyConflict,
+    NotFound,
     StoreClosed,
     StoreMoved,
     UnknownConversation,
@@ -38,6 +40,8 @@ from ccn_mcp.domain.models import (
     Appended,
     ConversationQuery,
     Draft,
+    Erased,
+    Erasure,
     Group,
     Guard,
     Message,
@@ -48,7 +52,7 @@ from ccn_mcp.domain.models import (
     SearchQuery,
 )
 from ccn_mcp.ports import Store
-from tests.store.memory_store import MemoryLog, MemoryStore
+from tests.store.memory_store import SECRET, MemoryLog, MemoryStore
 from tests.store.model import (
     T0,
     WORDS,
@@ -61,6 +65,7 @@ from tests.store.model import (
     random_message_query,
     random_search,
     random_text,
+    redaction,
     report,
     said,
     seeded,
@@ -86,12 +91,11 @@ class Backend:
     """One log and the stores that are open on it.
 
     `make` gives another store on the same log, as another process would have it. `exists` tells whether
-    anything has been written. `erase` removes an entry's content; None where the port has no way yet.
+    anything has been written.
     """
 
     make: Callable[[], Store]
     exists: Callable[[], bool]
-    erase: Callable[[int], Awaitable[None]] | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def open(self) -> Store:
@@ -112,16 +116,14 @@ def make_backend(name: str, folder: Path) -> Backend:
     """The back end called `name`, empty, with a known salt."""
     if name == "memory":
         log = MemoryLog()
-
-        async def erase(seq: int) -> None:
-            MemoryStore(log, salt=lambda: SALT).erase(seq, time_us=T0)
-
-        return Backend(lambda: MemoryStore(log, salt=lambda: SALT), lambda: bool(log.rows), erase)
+        return Backend(lambda: MemoryStore(log, salt=lambda: SALT), lambda: bool(log.rows))
     if name == "sqlite":
         from ccn_mcp.store.sqlite.store import SqliteStore  # the suite runs without the others' drivers
 
         path = folder / "store" / "ccn.db"
-        return Backend(lambda: SqliteStore(path, salt=lambda: SALT), path.parent.exists)
+        return Backend(
+            lambda: SqliteStore(path, salt=lambda: SALT, secret=lambda _: SECRET), path.parent.exists
+        )
     # if name == "postgres": skip without a server, fail without one under CI; a fresh schema per test.
     raise AssertionError(name)
 
@@ -1424,18 +1426,17 @@ async def test_a_reopened_store_is_the_same_log(store: Store, backend: Backend) 
     assert (await store.verify(known_head=str(head))).known_head is True
 
 
-# ---- erasure (the part of issue 4 that the port shows already) -------------------------------------------
+# ---- erasure ---------------------------------------------------------------------------------------------
 
 
 @bounded
-async def test_an_erased_message_stays_as_a_gap(store: Store, backend: Backend) -> None:
-    if backend.erase is None:
-        pytest.skip("this back end cannot erase yet (issue 4)")
+async def test_an_erased_message_stays_as_a_gap(store: Store) -> None:
     await put(store, opening(), said("before"))
     await put(store, said("secret word", key="k1"))
     await put(store, said("after"))
     head = (await store.info()).head
-    await backend.erase(3)
+    erased = await store.erase([redaction(3, reason="asked")])
+    assert erased == Erased((Erasure(3, "c1", "user", 2, redaction=5),), (await store.info()).head, 0)
     assert await texts_of(store) == ["before", None, "after"]
     gap = (await messages_of(store))[1]
     assert (gap.seq, gap.n, gap.conversation_id, gap.role, gap.name) == (3, 2, "c1", "user", None)
@@ -1447,10 +1448,115 @@ async def test_an_erased_message_stays_as_a_gap(store: Store, backend: Backend) 
     # A late retry of the erased message does not bring it back, whatever it says.
     again = receipt(await put(store, said("secret word", key="k1")))
     assert (again.seq, again.n, again.body, again.replayed) == (3, 2, {}, True)
+    other = receipt(await put(store, said("secret words", "c1", role="assistant", key="k1")))
+    assert (other.seq, other.body, other.replayed) == (3, {}, True)
     assert len(await messages_of(store)) == 3
     checked = await store.verify(known_head=str(head))
     assert (checked.level, checked.fault, checked.erased, checked.messages) == (1, None, 1, 3)
     assert checked.known_head is True
+
+
+@bounded
+async def test_the_redaction_entry_says_what_went_and_nothing_of_it(store: Store) -> None:
+    await put(store, opening())
+    await put(store, said("secret word", key="k1"))
+    await put(store, said("no key"))
+    await store.erase([redaction(2, reason="asked"), redaction(3)])
+    first, second = await store.records(RecordQuery(kinds=(Kind.REDACTION,), oldest_first=True, limit=9))
+    assert first.body == {
+        "target": "2",
+        "conversation": "c1",
+        "role": "user",
+        "reason": "asked",
+        "principal": TOMBSTONE,
+        "key": key_tombstone(SECRET, "me", "k1"),
+        "text_tombstone": text_tombstone(SECRET, "c1", "user", "secret word"),
+    }
+    assert second.body == {
+        "target": "3",
+        "conversation": "c1",
+        "role": "user",
+        "text_tombstone": text_tombstone(SECRET, "c1", "user", "no key"),
+    }
+    # The key of the erased entry leads to the redaction, of the same principal only.
+    assert list(await store.records(RecordQuery(principal="me", key="k1"))) == [first]
+    assert list(await store.records(RecordQuery(principal="they", key="k1"))) == []
+    assert list(await store.records(RecordQuery(subject="2"))) == [first]
+    await sound(store)
+
+
+@bounded
+async def test_what_was_erased_does_not_come_back(store: Store, backend: Backend) -> None:
+    await put(store, opening(), opening("c2", at=1))
+    await put(store, said("one", key="k1"))
+    await put(store, said("two"))
+    await store.erase([redaction(3), redaction(4)])
+    store = await backend.reopen()
+    size = (await store.info()).head.size
+    for source in ("hook", "import"):
+        # Read again from a transcript, under a key of its own.
+        again = receipt(await put(store, said("two", key=f"{source}-1", source=source)))
+        assert (again.seq, again.n, again.body, again.replayed) == (4, 2, {}, True)
+        first = receipt(await put(store, said("one", key=f"{source}-2", source=source)))
+        assert (first.seq, first.n, first.body, first.replayed) == (3, 1, {}, True)
+    with pytest.raises(IdempotencyConflict):
+        await put(store, report(key="k1"))
+    assert (await store.info()).head.size == size
+    # Said anew, elsewhere, by another or in another role, it is another message.
+    for draft in (
+        said("two"),
+        said("two", key="t1"),
+        said("two", "c2", key="h1", source="hook"),
+        said("two", role="assistant", key="h2", source="hook"),
+        said("one", key="k1", principal="they"),
+    ):
+        assert receipt(await put(store, draft)).replayed is False
+    await sound(store)
+
+
+@bounded
+async def test_a_key_of_an_erased_message_is_refused_to_anything_else(store: Store) -> None:
+    await put(store, opening())
+    await put(store, said("one", key="k1"), snapshot())
+    await store.erase([redaction(2)])
+    with pytest.raises(IdempotencyConflict):
+        await put(store, report(key="k1"))
+    with pytest.raises(IdempotencyConflict):
+        await put(store, opening("c2", key="k1"))
+
+
+@bounded
+async def test_erasing_again_changes_nothing_and_says_so(store: Store) -> None:
+    await put(store, opening(), said("one"), said("two"))
+    await store.erase([redaction(2)])
+    head = (await store.info()).head
+    again = await store.erase([redaction(2)])
+    assert again == Erased((Erasure(2, "c1", "user", 1, already=True),), head, 0)
+    both = await store.erase([redaction(3), redaction(3)])
+    assert [item.already for item in both.items] == [False, True]
+    assert (await store.erase([])).items == ()
+    assert (await store.info()).erasures_pending == 0
+    await sound(store)
+
+
+@bounded
+async def test_what_cannot_be_erased_is_refused_whole(store: Store, backend: Backend) -> None:
+    with pytest.raises(NotFound):
+        await store.erase([redaction(0)])
+    assert (await store.erase([])).head.size == 0
+    assert not backend.exists()
+    await put(store, opening(), said("one"), snapshot())
+    head = (await store.info()).head
+    for bad in (redaction(0), redaction(1), redaction(3), said("x"), Draft(Kind.REDACTION, T0, {})):
+        with pytest.raises(BadInput):
+            await store.erase([redaction(2), bad])
+    for target in ("-1", "1.0", "٣", "9" * 30, ""):
+        with pytest.raises(BadInput):
+            await store.erase([Draft(Kind.REDACTION, T0, {"target": target})])
+    with pytest.raises(NotFound):
+        await store.erase([redaction(2), redaction(9)])
+    assert (await store.info()).head == head
+    assert await texts_of(store) == ["one"]
 
 
 # ---- against the reference -------------------------------------------------------------------------------

@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ccn_mcp import __version__
 from ccn_mcp.domain import jcs, ledger
 from ccn_mcp.domain.errors import (
-    BadInput,
     CcnError,
-    Conflict,
-    IdempotencyConflict,
-    StoreMoved,
-    UnknownConversation,
-    UnknownInstance,
+    NotFound,
 )
-from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX, WAL_PAGES_MAX
-from ccn_mcp.domain.merkle import Frontier
-from ccn_mcp.domain.models import Appended, Body, Draft, Group, Guard, Receipt
-from ccn_mcp.domain.projection import columns_of, same_payload, scope_of
+from ccn_mcp.domain.merkle import EMPTY_ROOT, Frontier
+from ccn_mcp.domain.models import Appended, Body, Draft, Erased, Group, Receipt
+from ccn_mcp.domain.projection import columns_of, scope_of
 from ccn_mcp.store.lock import Turnstile
-from ccn_mcp.store.sqlite import connect
+from ccn_mcp.store.secret import Secret, no_secret
+from ccn_mcp.store.sqlite import checks, connect, erasure
 
 PAGES_PER_BATCH: Final = 10
 PAGES_PER_DRAFT: Final = 2
+PENDING_RETRY_S: Final = 1.0
+"""Appends finish a pending erasure, but ask no more often than this whether the readers have gone."""
+
+T = TypeVar("T")
 Outcome = Appended | CcnError
 """What became of one group of a batch."""
 
@@ -61,7 +61,7 @@ class _Tail:
 class SqliteLog:
     """The writing half of a store. Not thread-safe: one thread owns it.
 
-    Opens (and creates) the file at the first `append_batch`, never before.
+    Opens (and creates) the file at the first `append_batch`, never before. `secret` is that of the tombstones.
     """
 
     def __init__(
@@ -69,11 +69,14 @@ class SqliteLog:
         path: Path,
         *,
         salt: Callable[[], bytes] = random_salt,
+        secret: Secret = no_secret,
         wait_s: float = STORE_WAIT_S_MAX,
         wal_pages_max: int = WAL_PAGES_MAX,
     ) -> None:
         self._path = connect.real_path(path)
         self._salt = salt
+        self._secret = secret
+        self._pending_since: float | None = None
         self._wait_s = wait_s
         self._wal_pages_max = wal_pages_max
         self._wal_pages = 0
@@ -91,16 +94,43 @@ class SqliteLog:
         Raises:
             StoreError: nothing of the batch was written.
         """
-        with connect.our_words(self._path):
-            if self._turnstile is None:
-                if connect.is_empty(self._path):
-                    connect.make_file(self._path)
-                self._turnstile = Turnstile(self._path, self._wait_s)
-            with self._turnstile:
-                connection = self._open()
-                outcomes = self._transaction(connection, groups, wanted)
-                self._checkpoint_if_long(connection, groups)
-                return outcomes
+        with self._turn() as connection:
+
+            def work(tail: _Tail) -> list[tuple[Receipt, ...] | CcnError | None]:
+                return [
+                    self._group(connection, tail, group) if wanted(index) else None
+                    for index, group in enumerate(groups)
+                ]
+
+            results, head = self._transaction(connection, work)
+            self._checkpoint_if_long(connection, groups)
+        return [Appended(result, head) if isinstance(result, tuple) else result for result in results]
+
+    def erase(self, redactions: Sequence[Draft]) -> Erased:
+        """Erase and clean up as one batch of its own. See `Store.erase`; creates no store.
+
+        Raises:
+            NotFound, BadInput, StoreError: nothing was erased.
+        """
+        if connect.is_empty(self._path):
+            if redactions:
+                raise NotFound(f"there is no store at {self._path} yet, so there is nothing to erase")
+            return Erased((), Head(0, EMPTY_ROOT), 0)
+        for draft in redactions:
+            checks.checked_body(draft, first=True)
+        with self._turn() as connection:
+            items, head = self._transaction(
+                connection,
+                lambda tail: erasure.erase(
+                    connection,
+                    redactions,
+                    self._secret,
+                    lambda draft: self._insert(connection, tail, draft, jcs.encode(draft.body)),
+                ),
+            )
+            pending = erasure.finish(connection, erasure.WAIT_MS)
+            self._pending_since = time.monotonic() if pending else None
+        return Erased(items, head, pending)
 
     def close(self) -> None:
         """Close under the turnstile, because the last connection to close checkpoints."""
@@ -117,6 +147,16 @@ class SqliteLog:
 
     # ---- the file ----
 
+    @contextmanager
+    def _turn(self) -> Iterator[sqlite3.Connection]:
+        with connect.our_words(self._path):
+            if self._turnstile is None:
+                if connect.is_empty(self._path):
+                    connect.make_file(self._path)
+                self._turnstile = Turnstile(self._path, self._wait_s)
+            with self._turnstile:
+                yield self._open()
+
     def _open(self) -> sqlite3.Connection:
         # Asked at every batch: a file that nobody can find any more would take the writes of a whole session.
         there = self.opened is not None and connect.still_there(self._path, self.opened)
@@ -130,6 +170,8 @@ class SqliteLog:
         connection = connect.connect(self._path, self._wait_s)
         try:
             connect.migrate(connection, self._path)
+            # Left behind by a process that ended before its readers did: the next append tries again.
+            self._pending_since = 0.0 if erasure.pending(connection) else None
         except BaseException:
             connection.close()
             raise
@@ -157,19 +199,17 @@ class SqliteLog:
             with suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._wal_pages = 0
+        if self._pending_since is not None and time.monotonic() - self._pending_since > PENDING_RETRY_S:
+            self._pending_since = time.monotonic() if erasure.finish(connection) else None
 
     # ---- one batch ----
 
-    def _transaction(
-        self, connection: sqlite3.Connection, groups: Sequence[Group], wanted: Callable[[int], bool]
-    ) -> list[Outcome | None]:
-        results: list[tuple[Receipt, ...] | CcnError | None] = []
+    def _transaction(self, connection: sqlite3.Connection, work: Callable[[_Tail], T]) -> tuple[T, Head]:
         connection.execute("BEGIN IMMEDIATE")
         try:
             tail = _read_tail(connection, self._path)
             before = tail.tree.size
-            for index, group in enumerate(groups):
-                results.append(self._group(connection, tail, group) if wanted(index) else None)
+            result = work(tail)
             if tail.tree.size != before:
                 connection.execute(
                     _FIRST_TAIL if before == 0 else _NEXT_TAIL,
@@ -182,8 +222,7 @@ class SqliteLog:
             if connection.in_transaction:  # else no later BEGIN would succeed
                 self._disconnect()
             raise
-        head = tail.head()
-        return [Appended(result, head) if isinstance(result, tuple) else result for result in results]
+        return result, tail.head()
 
     def _group(
         self, connection: sqlite3.Connection, tail: _Tail, group: Group
@@ -191,13 +230,16 @@ class SqliteLog:
         # Everything that can refuse a group is asked before its first write, so a refused one needs no
         # savepoint: releasing one makes the full-text index flush, per message instead of per batch.
         try:
-            bodies = [_checked_body(draft, first=not index) for index, draft in enumerate(group.drafts)]
+            bodies = [checks.checked_body(draft, first=not index) for index, draft in enumerate(group.drafts)]
             # A replay before the guard: the answer to a guarded append may have been lost on its way.
-            if group.drafts and (replay := _find_replay(connection, group.drafts[0])) is not None:
+            if (
+                group.drafts
+                and (replay := checks.find_replay(connection, group.drafts[0], self._secret)) is not None
+            ):
                 return (replay,)
             if group.guard is not None:
-                _check_guard(connection, group.guard)
-            _check_references(connection, group)
+                checks.check_guard(connection, group.guard)
+            checks.check_references(connection, group)
         except CcnError as error:
             return error
         if group.drafts and tail.tree.size == 0:
@@ -236,25 +278,6 @@ def _genesis(time_us: int) -> Draft:
     return Draft(Kind.GENESIS, time_us, body)
 
 
-def _checked_body(draft: Draft, *, first: bool) -> bytes:
-    """The bytes to hash, once nothing in the draft can make a later statement fail for its neighbours too."""
-    body = draft.body
-    key = body.get("key")
-    if key is not None and not (first and isinstance(key, str) and isinstance(body.get("principal"), str)):
-        raise BadInput(
-            "an idempotency key is text, stands in a group's first draft and has a principal beside it"
-        )
-    name = _NAMED_BY.get(draft.kind)
-    if name is not None and not (isinstance(body.get(name), str) and body[name]):
-        raise BadInput(f"an entry of kind {draft.kind.name.lower()} needs a {name}, as text")
-    if not -(2**63) <= draft.time_us < 2**63:
-        raise BadInput(f"the time {draft.time_us} does not fit 64 bits; give microseconds since 1970")
-    return jcs.encode(body)
-
-
-_NAMED_BY: Final = {Kind.CONVERSATION: "conversation", Kind.INSTANCE: "instance"}
-
-
 def _read_tail(connection: sqlite3.Connection, path: Path) -> _Tail:
     row = connection.execute(
         "SELECT l.store_id, l.size, l.leaf, l.frontier, e.leaf FROM log l LEFT JOIN entry e ON e.seq = l.size - 1"
@@ -266,72 +289,6 @@ def _read_tail(connection: sqlite3.Connection, path: Path) -> _Tail:
             raise connect.contradiction(path, "the head is not that of the last entry")
         return _Tail(store_id, leaf, connect.frontier_of(path, size, frontier))
     return _Tail(secrets.token_bytes(ledger.STORE_ID_BYTES), ledger.NO_LEAF, Frontier())
-
-
-def _check_references(connection: sqlite3.Connection, group: Group) -> None:
-    """What a group names must be there, or be opened by the group itself, earlier."""
-    opened: set[Json] = set()
-    instances: set[Json] = set()
-    for draft in group.drafts:
-        name = draft.body.get("conversation")
-        if draft.kind == Kind.CONVERSATION:
-            if name in opened or _exists(connection, "conversation", name):
-                raise Conflict(f"the conversation {name!r} exists already; use it as it is")
-            opened.add(name)
-        elif _is_unknown(connection, draft, opened):
-            raise UnknownConversation(
-                f"there is no conversation {name!r} in this store; leave conversation_id out to open "
-                "a new one, or call get_history without arguments to list the existing ones"
-            )
-        if draft.kind == Kind.INSTANCE:
-            instances.add(draft.body.get("instance"))
-    for name in group.touch:
-        if name not in instances and not _exists(connection, "instance", name):
-            raise UnknownInstance(f"there is no instance {name!r} in this store; call load_plate to open one")
-
-
-def _is_unknown(connection: sqlite3.Connection, draft: Draft, opened: set[Json]) -> bool:
-    name = draft.body.get("conversation")
-    needed = draft.kind == Kind.MESSAGE or (draft.kind == Kind.INSTANCE and name is not None)
-    return needed and name not in opened and not _exists(connection, "conversation", name)
-
-
-def _exists(connection: sqlite3.Connection, table: str, name: Json) -> bool:
-    found = connection.execute(f"SELECT 1 FROM {table} WHERE id = ?", (name,)).fetchone()  # noqa: S608  # two fixed names
-    return found is not None
-
-
-def _check_guard(connection: sqlite3.Connection, guard: Guard) -> None:
-    marks = ",".join("?" * len(guard.kinds))
-    # `kind <> 1` lets SQLite use the partial index.
-    others = "" if Kind.MESSAGE in guard.kinds else "kind <> 1 AND "
-    newer = connection.execute(
-        f"SELECT 1 FROM record WHERE {others}kind IN ({marks}) AND seq >= ? LIMIT 1",  # noqa: S608  # fixed text
-        (*map(int, guard.kinds), guard.size),
-    ).fetchone()
-    if newer is not None:
-        raise StoreMoved("another writer decided first; read the state again and retry")
-
-
-def _find_replay(connection: sqlite3.Connection, draft: Draft) -> Receipt | None:
-    key = draft.body.get("key")
-    if key is None:
-        return None
-    row = connection.execute(
-        "SELECT e.seq, e.time, e.kind, e.body, e.blob, r.n FROM record r JOIN entry e USING (seq) "
-        "WHERE r.principal = ? AND r.key = ?",
-        (draft.body.get("principal"), key),
-    ).fetchone()
-    if row is None:
-        return None
-    seq, time_us, kind, body_bytes, blob, n = row
-    body = parse_body(body_bytes)
-    if body is None or not same_payload(kind, body, blob or b"", draft):
-        raise IdempotencyConflict(
-            f"the idempotency key {key!r} was used before (entry {seq}) with another payload; "
-            "use a new key for new content"
-        )
-    return Receipt(seq, time_us, body, n, replayed=True)
 
 
 def _index(connection: sqlite3.Connection, seq: int, draft: Draft) -> int | None:
@@ -365,14 +322,3 @@ def _index(connection: sqlite3.Connection, seq: int, draft: Draft) -> int | None
     if columns.text is not None:
         connection.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (seq, columns.text))
     return n
-
-
-def parse_body(data: bytes | None) -> Body | None:
-    """The stored body of an entry as a value; None once erased or if it is not a JSON object."""
-    if data is None:
-        return None
-    try:
-        value = jcs.loads_trusted(data)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -24,12 +24,12 @@ from ccn_mcp.domain.models import (
     SearchQuery,
     Seat,
 )
-from ccn_mcp.store.sqlite.log import parse_body
+from ccn_mcp.store.sqlite.checks import parse_body
 
 SqlRow = Sequence[Any]
 Sql = tuple[str, list[Any]]
 
-HEAD: Final = "SELECT store_id, size, frontier FROM log"
+HEAD: Final = "SELECT store_id, size, frontier, (SELECT count(*) FROM erasure) FROM log"
 
 VERIFY_ROWS: Final = (
     "SELECT e.seq, e.time, e.kind, e.leaf, e.commitment, e.salt, e.body, e.blob, "

@@ -58,6 +58,9 @@ CREATE TABLE instance (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX instance_seen ON instance (seen);
 
+-- Erased entries that the write-ahead log may still hold: emptied once it is. Not part of the record.
+CREATE TABLE erasure (seq INTEGER PRIMARY KEY) STRICT;
+
 CREATE VIEW message_text (seq, text) AS SELECT seq, text FROM record WHERE kind = 1 AND text IS NOT NULL;
 CREATE VIRTUAL TABLE message_fts USING fts5 (
   text, content = 'message_text', content_rowid = 'seq', tokenize = 'unicode61 remove_diacritics 2'

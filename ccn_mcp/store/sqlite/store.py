@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ccn_mcp.domain.erasure import TOMBSTONE, key_tombstone
 from ccn_mcp.domain.errors import StoreClosed, UnknownConversation
 from ccn_mcp.domain.ledger import NO_LEAF, Head
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
@@ -23,6 +24,8 @@ from ccn_mcp.domain.models import (
     Appended,
     Conversation,
     ConversationQuery,
+    Draft,
+    Erased,
     Fault,
     Group,
     MessagePage,
@@ -37,6 +40,7 @@ from ccn_mcp.domain.models import (
 )
 from ccn_mcp.domain.verification import Tail, verify_rows
 from ccn_mcp.ports import Progress
+from ccn_mcp.store.secret import Secret, no_secret
 from ccn_mcp.store.sqlite import connect, reads
 from ccn_mcp.store.sqlite.log import SqliteLog, random_salt
 from ccn_mcp.store.sqlite.writer import Writer
@@ -48,14 +52,23 @@ EMPTY = Head(0, EMPTY_ROOT)
 
 
 class SqliteStore:
-    """See `ccn_mcp.ports.Store`. `path` need not exist; it is created by the first append."""
+    """See `ccn_mcp.ports.Store`. `path` need not exist; it is created by the first append.
+
+    Without a `secret` erasures leave no tombstones.
+    """
 
     def __init__(
-        self, path: Path, *, salt: Callable[[], bytes] = random_salt, wait_s: float = STORE_WAIT_S_MAX
+        self,
+        path: Path,
+        *,
+        salt: Callable[[], bytes] = random_salt,
+        secret: Secret = no_secret,
+        wait_s: float = STORE_WAIT_S_MAX,
     ) -> None:
         self.path = connect.real_path(path)
         self._wait_s = wait_s
-        self._log = SqliteLog(path, salt=salt, wait_s=wait_s)
+        self._secret = secret
+        self._log = SqliteLog(path, salt=salt, secret=secret, wait_s=wait_s)
         self._writer = Writer(self._log)
         self._reader: aiosqlite.Connection | None = None
         self._opened: connect.Opened | None = None
@@ -82,6 +95,11 @@ class SqliteStore:
         self._check_open()
         return await self._writer.append(group)
 
+    async def erase(self, redactions: Sequence[Draft]) -> Erased:
+        """See `Store.erase`."""
+        self._check_open()
+        return await self._writer.erase(redactions)
+
     # ---- reading ----
 
     async def info(self) -> StoreInfo:
@@ -89,12 +107,17 @@ class SqliteStore:
         rows = await self._rows(reads.HEAD, [])
         if not rows:
             return StoreInfo(None, EMPTY)
-        store_id, size, frontier = rows[0]
-        return StoreInfo(store_id, Head(size, connect.frontier_of(self.path, size, frontier).root()))
+        store_id, size, frontier, pending = rows[0]
+        head = Head(size, connect.frontier_of(self.path, size, frontier).root())
+        return StoreInfo(store_id, head, pending)
 
     async def records(self, query: RecordQuery) -> Sequence[Record]:
         """See `Store.records`."""
-        return [reads.record(row) for row in await self._rows(*reads.records(query))]
+        rows = await self._rows(*reads.records(query))
+        if not rows and query.key is not None and (secret := self._secret(False)) is not None:
+            left = key_tombstone(secret, query.principal or "", query.key)
+            rows = await self._rows(*reads.records(replace(query, principal=TOMBSTONE, key=left)))
+        return [reads.record(row) for row in rows]
 
     async def page(self, query: MessageQuery) -> MessagePage:
         """See `Store.page`."""
@@ -170,18 +193,12 @@ class SqliteStore:
             return None
         import aiosqlite  # not needed to start serving
 
-        path, wait_s, identity = self.path, self._wait_s, connect.identity_of(self.path)
-
-        def opened() -> sqlite3.Connection:
-            connection = connect.connect_to_read(path, wait_s)
-            if connection is None:
-                raise _NotYet
-            return connection
-
-        try:
-            self._reader = await aiosqlite.Connection(opened, iter_chunk_size=64)
-        except _NotYet:
+        path, identity = self.path, connect.identity_of(self.path)
+        # Opened before aiosqlite has it: its thread would report a failure to a loop that may have ended.
+        opened = await asyncio.to_thread(connect.connect_to_read, path, self._wait_s)
+        if opened is None:
             return None
+        self._reader = await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
         self._opened = connect.Opened(identity, connect.companions_of(path))
         return self._reader
 
@@ -195,10 +212,6 @@ class SqliteStore:
         # `stop` and not `close`: it is under way at once, so a cancelled caller leaves no thread behind.
         if reader is not None and (stopped := reader.stop()) is not None:
             await asyncio.shield(stopped)
-
-
-class _NotYet(Exception):  # never leaves this module
-    pass
 
 
 def verify_file(

@@ -14,15 +14,18 @@ from typing import NamedTuple
 
 from ccn_mcp.domain.errors import StoreBusy
 from ccn_mcp.domain.limits import BATCH_DRAFTS_MAX, WAITING_DRAFTS_MAX
-from ccn_mcp.domain.models import Appended, Group
-from ccn_mcp.store.sqlite.log import Outcome, SqliteLog
+from ccn_mcp.domain.models import Appended, Draft, Erased, Group
+from ccn_mcp.store.sqlite.log import SqliteLog
+
+Work = Group | tuple[Draft, ...] | None
+"""A group to append, redactions to erase by; None asks the thread to close the log and end."""
+
+Answer = Appended | Erased | None
 
 
 class _Waiting(NamedTuple):
-    group: Group | None
-    """None asks the thread to close the log and end."""
-
-    future: asyncio.Future[Appended | None]
+    work: Work
+    future: asyncio.Future[Answer]
 
 
 class Writer:
@@ -46,8 +49,15 @@ class Writer:
                 f"{WAITING_DRAFTS_MAX} writes are waiting already; nothing was written, try again later"
             )
         done = await self._ask(group)
-        if done is None:
-            raise AssertionError("only a request to close has no answer")
+        if not isinstance(done, Appended):
+            raise TypeError("a group is answered by what was appended")
+        return done
+
+    async def erase(self, redactions: Sequence[Draft]) -> Erased:
+        """Wait until the redactions are recorded and what they name is gone. See `Store.erase`."""
+        done = await self._ask(tuple(redactions))
+        if not isinstance(done, Erased):
+            raise TypeError("redactions are answered by what was erased")
         return done
 
     async def close(self) -> None:
@@ -56,15 +66,15 @@ class Writer:
             self._closing = True
             await asyncio.shield(self._ask(None))
 
-    def _ask(self, group: Group | None) -> asyncio.Future[Appended | None]:
+    def _ask(self, work: Work) -> asyncio.Future[Answer]:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._loop = loop
             # A daemon, so that a process which is told to end does not wait for another one's lock.
             self._thread = Thread(target=self._run, name="ccn-writer", daemon=True)
             self._thread.start()
-        future: asyncio.Future[Appended | None] = loop.create_future()
-        self._queue.put(_Waiting(group, future))
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._queue.put(_Waiting(work, future))
         return future
 
     # ---- in the thread ----
@@ -72,32 +82,44 @@ class Writer:
     def _run(self) -> None:
         while True:
             batch = self._gather()
-            closing = batch.pop() if batch[-1].group is None else None
+            last = None if isinstance(batch[-1].work, Group) else batch.pop()
             if batch:
                 self._commit(batch)
-            if closing is not None:
-                self._close(closing)
+            if last is not None and last.work is None:
+                self._close(last)
                 return
+            if last is not None:
+                self._erase(last)
 
     def _gather(self) -> list[_Waiting]:
-        """Everything that waits, up to a request to close; blocks until there is something."""
+        """Everything that waits, up to what is no group; blocks until there is something."""
         batch = [self._queue.get()]
         try:
-            while batch[-1].group is not None and len(batch) < BATCH_DRAFTS_MAX:
+            while isinstance(batch[-1].work, Group) and len(batch) < BATCH_DRAFTS_MAX:
                 batch.append(self._queue.get_nowait())
         except Empty:
             pass
         return batch
 
     def _commit(self, batch: list[_Waiting]) -> None:
-        groups = [waiting.group for waiting in batch if waiting.group is not None]
-        outcomes: Sequence[Outcome | Exception | None]
+        groups = [waiting.work for waiting in batch if isinstance(waiting.work, Group)]
+        outcomes: Sequence[Answer | Exception]
         try:
             # Asked once the turn has come: who gave up meanwhile is left out.
             outcomes = self._log.append_batch(groups, lambda index: not batch[index].future.cancelled())
         except Exception as error:  # noqa: BLE001  # each caller gets it, and the next batch still comes
             outcomes = [error] * len(batch)
         self._tell(batch, outcomes)
+
+    def _erase(self, erasing: _Waiting) -> None:
+        if not isinstance(erasing.work, tuple) or erasing.future.cancelled():
+            return
+        outcome: Erased | Exception
+        try:
+            outcome = self._log.erase(erasing.work)
+        except Exception as error:  # noqa: BLE001  # for the caller
+            outcome = error
+        self._tell([erasing], [outcome])
 
     def _close(self, closing: _Waiting) -> None:
         error: Exception | None = None
@@ -107,7 +129,7 @@ class Writer:
             error = exc
         self._tell([closing], [error])
 
-    def _tell(self, batch: list[_Waiting], outcomes: Sequence[Outcome | Exception | None]) -> None:
+    def _tell(self, batch: list[_Waiting], outcomes: Sequence[Answer | Exception]) -> None:
         loop = self._loop
         if loop is None or loop.is_closed():
             return  # nobody is there to be told; what was committed stays
@@ -117,7 +139,7 @@ class Writer:
             return  # closed between the two lines above
 
 
-def _settle(batch: list[_Waiting], outcomes: Sequence[Outcome | Exception | None]) -> None:
+def _settle(batch: list[_Waiting], outcomes: Sequence[Answer | Exception]) -> None:
     for waiting, outcome in zip(batch, outcomes, strict=True):
         if waiting.future.done():
             continue

@@ -1,0 +1,300 @@
+"""One entry in a client's JSON file: everything else in it stays, and it changes at once or not at all."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import stat
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ccn_mcp.domain.errors import BadInput, Conflict, Refused
+
+SERVERS: Final = "mcpServers"
+BYTES_MAX: Final = 16 * 1024 * 1024
+BACKUPS_MAX: Final = 1_000
+OURS: Final = ("ccn-mcp", "ccn_mcp")
+BOM: Final = b"\xef\xbb\xbf"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A file as it is and as it is to be. `old` None means that there is none yet."""
+
+    path: Path
+    old: bytes | None
+    new: bytes
+    surplus: Path | None = None
+    """A backup that says nothing any more once `new` is written."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to write."""
+        return self.new != (self.old if self.old is not None else b"")
+
+    def diff(self) -> str:
+        """The difference, for people."""
+        if not self.changes:
+            return ""
+        return "\n".join(
+            difflib.unified_diff(
+                _decoded(self.old or b"", self.path).splitlines(),
+                _decoded(self.new, self.path).splitlines(),
+                f"{self.path.name} now" if self.old is not None else "no file yet",
+                f"{self.path.name} then",
+                lineterm="",
+            )
+        )
+
+
+# ---- what is to change ---------------------------------------------------------------------------------
+
+
+def inserted(file: Path, name: str, entry: Json) -> Change:
+    """The file with our entry in it; what a person added to an earlier one (such as env) stays.
+
+    Raises:
+        BadInput: not a JSON object. Conflict: another program has the name.
+    """
+    path, old = _read(file)
+    document = _parsed(old, path)
+    servers = document.setdefault(SERVERS, {})
+    if not isinstance(servers, dict):
+        raise BadInput(f"{SERVERS} in {path} is not an object; nothing was changed. Mend it by hand first")
+    before = servers.get(name)
+    if before is not None and not is_ours(before):
+        raise Conflict(
+            f"{path} has a server named {name!r} that is not this program; nothing was changed. Rename that one first"
+        )
+    arguments = list(entry["args"])
+    if before is not None and "--db" not in arguments:
+        # Whoever chose a store there is not to lose it by installing again.
+        arguments += _store_of(before)
+    wanted = {**(before or {}), **entry, "args": arguments}
+    if before == wanted:
+        return Change(path, old, old or b"")
+    servers[name] = wanted
+    return Change(path, old, _text(document, old))
+
+
+def removed(file: Path, name: str) -> Change:
+    """The file without our entry; byte for byte as it was before us where nothing else has changed since.
+
+    Raises:
+        BadInput: not a JSON object. Conflict: the entry is another program's.
+    """
+    path, old = _read(file)
+    document = _parsed(old, path)
+    servers = document.get(SERVERS)
+    if not isinstance(servers, dict) or name not in servers:
+        return Change(path, old, old or b"")
+    if not is_ours(servers[name]):
+        raise Conflict(f"the server named {name!r} in {path} is not this program; nothing was changed")
+    del servers[name]
+    alternatives = [document]
+    if not servers:
+        alternatives.append({key: value for key, value in document.items() if key != SERVERS})
+    for backup in reversed(_backups(path)):
+        with suppress(BadInput, OSError):
+            data = backup.read_bytes()
+            if any(_same(_parsed(data, backup), wanted) for wanted in alternatives):
+                return Change(path, old, data, surplus=backup)
+    return Change(path, old, _text(document, old))
+
+
+def is_ours(entry: object) -> bool:
+    """Whether an entry starts this program."""
+    if not isinstance(entry, dict):
+        return False
+    arguments = entry.get("args")
+    words = [entry.get("command"), *(arguments if isinstance(arguments, list) else [])]
+    names = [re.split(r"[\\/]", word)[-1].removesuffix(".exe") for word in words if isinstance(word, str)]
+    return any(name in OURS for name in names)
+
+
+def _store_of(entry: Json) -> list[str]:
+    arguments = entry.get("args")
+    if isinstance(arguments, list) and "--db" in arguments[:-1]:
+        at = arguments.index("--db")
+        return [str(word) for word in arguments[at : at + 2]]
+    return []
+
+
+def _same(one: Json, other: Json) -> bool:
+    return json.dumps(one) == json.dumps(other)
+
+
+# ---- reading -------------------------------------------------------------------------------------------
+
+
+def _read(file: Path) -> tuple[Path, bytes | None]:
+    """Where the file really is (a link stays a link), and what is in it."""
+    try:
+        path = file.resolve()
+        about = path.stat()
+    except FileNotFoundError:
+        return path, None
+    except RuntimeError as exc:  # how Python 3.11 reports links in a circle
+        raise BadInput(f"{file} is a link to itself; nothing was changed") from exc
+    if not stat.S_ISREG(about.st_mode):
+        raise BadInput(f"{path} is no regular file; nothing was changed")
+    if about.st_size > BYTES_MAX:
+        raise BadInput(f"{path} has {about.st_size:,} bytes and is no configuration; nothing was changed")
+    return path, path.read_bytes()
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.removeprefix(BOM).decode()
+    except UnicodeDecodeError as exc:
+        raise BadInput(
+            f"{path} is not UTF-8 (byte {exc.start}); nothing was changed. Save it as UTF-8, then do this again"
+        ) from exc
+
+
+def _parsed(data: bytes | None, path: Path) -> Json:
+    """The document; nothing and an empty file are an empty one.
+
+    Raises:
+        BadInput: not JSON, with the position; comments are not JSON either, and would be lost.
+    """
+    text = _decoded(data or b"", path)
+    if not text.strip():
+        return {}
+    try:
+        document = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except json.JSONDecodeError as exc:
+        raise BadInput(
+            f"{path} is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}{_comment(text, exc.pos)}. "
+            "Nothing was changed; mend it by hand first"
+        ) from exc
+    except (ValueError, RecursionError) as exc:
+        raise BadInput(
+            f"{path} is not plain JSON: {exc}; nothing was changed. Mend it by hand first"
+        ) from exc
+    if not isinstance(document, dict):
+        raise BadInput(f"{path} holds no JSON object; nothing was changed. Mend it by hand first")
+    return document
+
+
+def _comment(text: str, position: int) -> str:
+    rest = text[position:].lstrip()
+    return " (JSON has no comments)" if rest.startswith(("//", "/*", "#")) else ""
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> Json:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"it has the key {twice!r} twice, and one of them would be lost")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# ---- writing -------------------------------------------------------------------------------------------
+
+
+def _text(document: Json, old: bytes | None) -> bytes:
+    """The document as a file, indented and ended as the old one was."""
+    before = (old or b"").removeprefix(BOM).decode()
+    found = re.search(r"\n([ \t]+)\S", before)
+    indent: str | int = found[1] if found else 2
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    if not before.strip() or before.endswith("\n"):
+        text += "\n"
+    if "\r\n" in before:
+        text = text.replace("\n", "\r\n")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half an emoji, which JSON can write and UTF-8 cannot
+        return _text_ascii(document, indent, text)
+
+
+def _text_ascii(document: Json, indent: str | int, text: str) -> bytes:
+    plain = json.dumps(document, indent=indent) + ("\n" if text.endswith("\n") else "")
+    return (plain.replace("\n", "\r\n") if "\r\n" in text else plain).encode()
+
+
+def write(change: Change) -> Path | None:
+    """Put the change in place and return the backup, if there was anything to keep.
+
+    Raises:
+        Refused: the file is read-only. Conflict: it changed meanwhile.
+    """
+    path, mode = change.path, 0o600
+    if change.old is not None:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & stat.S_IWUSR or not os.access(path, os.W_OK):
+            raise Refused(f"{path} is read-only; nothing was changed. Make it writable, then do this again")
+    said = (change.old or b"").removeprefix(BOM).strip()
+    keeps = bool(said) and change.surplus is None
+    backup = _back_up(path, change.old) if keeps and change.old is not None else None
+    _replace(change, mode)
+    if change.surplus is not None:
+        change.surplus.unlink(missing_ok=True)
+    return backup
+
+
+def _replace(change: Change, mode: int) -> None:
+    path = change.path
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as exc:
+        raise Refused(f"cannot write in {path.parent}: {exc.strerror}; nothing was changed") from exc
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as target:
+            target.write(change.new)
+            target.flush()
+            os.fsync(target.fileno())
+        part.chmod(mode)
+        if (path.read_bytes() if path.exists() else None) != change.old:
+            raise Conflict(f"{path} was changed by another program at this moment; do this again")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _backups(path: Path) -> list[Path]:
+    """Our backups of the file, oldest first."""
+    return [backup for backup in map(_backup(path), range(BACKUPS_MAX)) if backup.is_file()]
+
+
+def _backup(path: Path) -> Any:
+    def numbered(number: int) -> Path:
+        return path.with_name(f"{path.name}.before-ccn" + (f"-{number + 1}" if number else ""))
+
+    return numbered
+
+
+def _back_up(path: Path, data: bytes) -> Path:
+    """A copy that only the owner reads (a configuration may hold keys); an earlier one is never replaced."""
+    for number in range(BACKUPS_MAX):
+        backup: Path = _backup(path)(number)
+        if backup.is_file() and backup.read_bytes() == data:
+            return backup
+        try:
+            handle = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue
+        except OSError as exc:
+            raise Refused(
+                f"cannot write a backup beside {path}: {exc.strerror}; nothing was changed"
+            ) from exc
+        with os.fdopen(handle, "wb") as target:
+            target.write(data)
+            target.flush()
+            os.fsync(target.fileno())
+        return backup
+    raise Refused(f"there are {BACKUPS_MAX:,} backups beside {path}; remove some, then do this again")

@@ -1,0 +1,77 @@
+"""The secret of the tombstones: one file in the user's config folder, never beside the store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from ccn_mcp.domain.erasure import SECRET_BYTES
+from ccn_mcp.domain.errors import StoreUnavailable
+
+SECRET_FILE: Final = "erasure-key"  # noqa: S105  # the name of the file
+
+Secret = Callable[[bool], bytes | None]
+"""The secret; where there is none yet, it is made if True is given, else None comes back."""
+
+
+def no_secret(create: bool) -> None:
+    """Leave no tombstones: for stores that are opened without a config folder."""
+
+
+class SecretFile:
+    """`Secret` in a file (0600), made by the first erasure. Asked for the folder no earlier than it is needed."""
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._known: bytes | None = None
+
+    def __call__(self, create: bool) -> bytes | None:
+        """See `Secret`.
+
+        Raises:
+            StoreUnavailable: it could not be made or read, and `create` asks for it.
+        """
+        if self._known is None:
+            path = self._folder() / SECRET_FILE
+            try:
+                if create:
+                    _make(path)
+                found = path.read_bytes()
+            except OSError as exc:
+                if not create:
+                    return None
+                raise StoreUnavailable(
+                    f"the key of erasures cannot be kept in {path.parent} ({exc.strerror}), so nothing was erased; "
+                    "name a folder of yours with CCN_CONFIG_DIR"
+                ) from exc
+            if len(found) == SECRET_BYTES:
+                self._known = found
+            elif create:
+                raise StoreUnavailable(
+                    f"{path} does not hold a key of erasures, so nothing was erased; move it away and try again"
+                )
+        return self._known
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all; of two first erasures at once, one makes the secret of both."""
+    if path.exists():
+        return
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent)  # 0600
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
