@@ -41,13 +41,15 @@ def run(command: list[str], db: Path) -> dict[str, Any]:
     path = os.pathsep.join((os.environ["PATH"], str(Path(sys.executable).parent)))  # noqa: TID251  # no settings of ours
     npx = shutil.which(command[0])
     assert npx is not None
+    # Inspector passes on what it is given by -e and nothing else; without it the person's own store would be used.
+    at = command.index("--cli") + 1
     done = subprocess.run(
-        [npx, "--yes", *command[1:]],
+        [npx, "--yes", *command[1:at], "-e", f"CCN_DB={db}", *command[at:]],
         capture_output=True,
         text=True,
         check=False,
         timeout=LIMIT_S,
-        env={**os.environ, "PATH": path, "CCN_DB": str(db)},  # noqa: TID251  # as a shell would pass it on
+        env={**os.environ, "PATH": path},  # noqa: TID251  # as a shell would pass it on
     )
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
     answer: dict[str, Any] = json.loads(done.stdout)

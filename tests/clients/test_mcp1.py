@@ -28,8 +28,8 @@ def mcp1_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     venv = tmp_path_factory.mktemp("mcp1") / "venv"
     python = venv / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    _install([uv, "venv", "--quiet", "--python", sys.executable, str(venv)])
-    _install([uv, "pip", "install", "--quiet", "--python", str(python), REQUIREMENT])
+    _install([uv, "venv", "--quiet", "--python", sys.executable, str(venv)], venv.parent)
+    _install([uv, "pip", "install", "--quiet", "--python", str(python), REQUIREMENT], venv.parent)
     return python
 
 
@@ -60,7 +60,10 @@ def test_the_whole_path_by_the_mcp_1_client(mcp1_python: Path, tmp_path: Path) -
     assert answer["conversation_id"]
 
 
-def _install(arguments: list[str]) -> None:
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=INSTALL_S_MAX, check=False)
+def _install(arguments: list[str], folder: Path) -> None:
+    # In a folder of its own: uv would apply this project's pins, which are of the other SDK generation.
+    done = subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S_MAX, check=False
+    )
     if done.returncode != 0:
         pytest.fail(f"{' '.join(arguments)} ended with status {done.returncode}:\n{done.stderr[-2_000:]}")
