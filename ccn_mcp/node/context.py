@@ -34,13 +34,18 @@ class Caller:
 
 @dataclass(slots=True)
 class Context:
-    """One node: a store, a clock, names, settings. `seen_us` remembers leases to spare reads."""
+    """One node: a store, a clock, names, settings.
+
+    `seen_us` (leases) and `sessions` (the conversation of a principal's client session, which never changes
+    once it is in the log) spare reads.
+    """
 
     store: Store
     clock: Clock
     entropy: Entropy
     settings: Settings
     seen_us: dict[str, int] = field(default_factory=dict)
+    sessions: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def now_us(self) -> int:
         """Microseconds since the epoch, UTC."""

@@ -21,6 +21,7 @@ from ccn_mcp.node.context import Caller, Context, echoed, iso, short_text
 from ccn_mcp.node.instances import lease_drafts, seat_of
 from ccn_mcp.node.results import HistoryConversation, Recorded
 
+SESSIONS_KEPT_MAX = 1_024
 _OWN_KEYS = "ccn:"
 
 
@@ -66,9 +67,12 @@ async def record_message(
         body["name"] = speaker
     if key is not None:
         body["key"] = key
-    done = await ctx.store.append(
-        Group((Draft(Kind.MESSAGE, now, body), *leases), touch={instance: now} if instance else {})
-    )
+    group = Group((Draft(Kind.MESSAGE, now, body), *leases), touch={instance: now} if instance else {})
+    try:
+        done = await ctx.store.append(group)
+    except UnknownConversation:
+        ctx.sessions.clear()  # another store is in this one's place; the next call looks again
+        raise
     receipt = done.receipts[0]
     if instance and not receipt.replayed:
         ctx.seen_us[instance] = now
@@ -190,9 +194,14 @@ async def open_conversation(
 
 async def conversation_of(ctx: Context, caller: Caller, session: str) -> str | None:
     """The conversation that this client session opened, if any."""
+    if (known := ctx.sessions.get((caller.principal, session))) is not None:
+        return known
     query = RecordQuery(principal=caller.principal, key=f"{_OWN_KEYS}session:{session}")
     for record in await ctx.store.records(query):
         if record.body is not None and isinstance(found := record.body.get("conversation"), str):
+            if len(ctx.sessions) >= SESSIONS_KEPT_MAX:
+                ctx.sessions.clear()
+            ctx.sessions[caller.principal, session] = found
             return found
     return None
 
