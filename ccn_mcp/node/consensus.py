@@ -18,7 +18,7 @@ from ccn_mcp.domain.instances import Event, FailedTry, Instance, State, group_of
 from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, VOTERS_MAX
 from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery, Seat
-from ccn_mcp.node.context import Caller, Context, iso, short_text
+from ccn_mcp.node.context import Caller, Context, short_text
 from ccn_mcp.node.conversations import caller_key, recorded_under
 from ccn_mcp.node.instances import (
     instance_draft,
@@ -357,8 +357,3 @@ async def has_reported(ctx: Context, seat: Seat) -> bool:
 def plate_name(plate: PlateInForce) -> str:
     """`name version (digest…)`, as results and prompts name a Plate."""
     return f"{plate.plate.name} {plate.plate.version} ({plate.plate.digest[:12]})"
-
-
-def last_seen(seat: Seat) -> str:
-    """When the instance was last heard."""
-    return iso(seat.seen_us)
