@@ -17,6 +17,18 @@ class CcnError(Exception):
     exit_status: ClassVar[int] = 1
 
 
+class ExtraMissing(CcnError):
+    """Something that is installed with an extra is not there."""
+
+    code = "extra_missing"
+
+
+class AnchorFailed(CcnError):
+    """An outside authority could not be asked; nothing was recorded."""
+
+    code = "anchor_failed"
+
+
 # ---- the caller's input (exit status 2) ----------------------------------------------------------------
 
 
@@ -77,6 +89,17 @@ class BadVector(BadInput):
         self.reason = reason
 
 
+class BadNote(BadInput):
+    """A signed note, checkpoint, key or proof text that is not one; `line` (from 1) is where, if in a line."""
+
+    code = "bad_note"
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message if line is None else f"line {line}: {message}")
+        self.what = message
+        self.line = line
+
+
 class BadPlate(BadInput):
     """A Plate that cannot be parsed or is too large to be one."""
 
@@ -97,6 +120,12 @@ class UnknownConversation(NotFound):
     """No conversation of the caller has this id."""
 
     code = "unknown_conversation"
+
+
+class ConversationErased(UnknownConversation):
+    """The conversation was erased; nothing more can be recorded in it or read from it."""
+
+    code = "conversation_erased"
 
 
 class UnknownInstance(NotFound):
@@ -138,6 +167,12 @@ class Refused(CcnError):
 
     code = "refused"
     exit_status = 4
+
+
+class Excluded(Refused):
+    """The person has excluded this folder from recording; nothing was stored."""
+
+    code = "excluded"
 
 
 class ReceiptRequired(Refused):
@@ -186,6 +221,12 @@ class StoreCorrupt(StoreError):
     code = "store_corrupt"
 
 
+class StoreRolledBack(StoreError):
+    """The record is shorter or other than the heads that this account remembers."""
+
+    code = "store_rolled_back"
+
+
 class StoreForeign(StoreError):
     """The file is a database of another application."""
 
@@ -204,6 +245,19 @@ class StoreUnavailable(StoreError):
     code = "store_unavailable"
 
 
+class KeyUnusable(StoreError):
+    """The signing key of a store is there and cannot be used: unreadable, open to others, damaged, another's.
+
+    `reason` is one of unreadable, exposed, damaged, foreign, missing; `there`: it is not lost at all.
+    """
+
+    code = "key_unusable"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class StoreClosed(StoreError):
     """The store was closed while the request waited."""
 
@@ -215,3 +269,43 @@ class VerificationFailed(CcnError):
 
     code = "verification_failed"
     exit_status = 6
+
+
+class BadProof(VerificationFailed):
+    """A Merkle proof that does not show what it should; `at` counts its hashes from 0, where it is one of them."""
+
+    code = "bad_proof"
+
+    def __init__(self, message: str, at: int | None = None) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+class BadSignature(VerificationFailed):
+    """A signature by a known key that does not fit what it signs."""
+
+    code = "bad_signature"
+
+
+class NotSigned(VerificationFailed):
+    """A checkpoint without a signature by the key that is due for it."""
+
+    code = "not_signed"
+
+
+class BadTimestamp(VerificationFailed):
+    """A time stamp that does not show what it should, or that nobody who is trusted has signed."""
+
+    code = "bad_timestamp"
+
+
+class RetiredKey(VerificationFailed):
+    """A checkpoint signed by a key that had been replaced before the log got that long."""
+
+    code = "retired_key"
+
+
+class BadRotation(VerificationFailed):
+    """A key entry whose new key was not announced by the key before it."""
+
+    code = "bad_rotation"

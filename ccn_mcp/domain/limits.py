@@ -16,6 +16,12 @@ JSON_DEPTH_MAX: Final = 64
 JSON_INT_MAX: Final = 2**53 - 1
 """Integers beyond this are written as strings (RFC 8785 numbers are IEEE doubles)."""
 
+EXCLUDED_FOLDERS_MAX: Final = 1_000
+"""Folders that a person can exclude from recording."""
+
+SCOPES_SHOWN_MAX: Final = 1_000
+SCOPES_SHOWN_DEFAULT: Final = 50
+
 # ---- writing ----
 BATCH_DRAFTS_MAX: Final = 512
 """Entries that one transaction takes at the most."""
@@ -32,17 +38,38 @@ GUARD_RETRIES_MAX: Final = 24
 WAL_PAGES_MAX: Final = 1_000
 """WAL pages after which the writer checkpoints under the turnstile."""
 
+ERASURES_PER_BATCH_MAX: Final = 100
+"""Entries that one transaction erases at the most, so that other writers get their turn."""
+
 # ---- reading ----
 PAGE_MESSAGES_MAX: Final = 200
 PAGE_MESSAGES_DEFAULT: Final = 50
 PAGE_CONVERSATIONS_MAX: Final = 100
-SEARCH_CANDIDATES_MAX: Final = 5_000
+SEARCH_CANDIDATES_MAX: Final = 2_000
 """Newest hits that are ranked; older ones are counted as left out."""
 
 RESULT_CHARS_MAX: Final = 40_000
 """Characters of one tool result. Claude Code shows a preview only above 50,000."""
 
 QUERY_CHARS_MAX: Final = 400
+LINE_CHARS_MAX: Final = 200
+"""Of a message where only its beginning is shown."""
+
+# ---- imports ----
+IMPORT_VALUE_BYTES_MAX: Final = 67_108_864
+"""One line, or one conversation of an export's array: what an import holds in memory of a file at a time."""
+
+IMPORT_FILES_MAX: Final = 50_000
+"""Files that one import looks at."""
+
+IMPORT_BATCH_MAX: Final = 200
+IMPORT_BATCH_BYTES_MAX: Final = 4_194_304
+"""Messages, and bytes of them, that an import hands to the store at once; then other writers have their turn."""
+
+UNZIPPED_BYTES_MAX: Final = 4_294_967_296
+"""What is read of one zip's members, whatever its headers say."""
+
+ZIP_MEMBERS_MAX: Final = 10_000
 
 # ---- Plate ----
 PLATE_BYTES_MAX: Final = 262_144
@@ -63,6 +90,20 @@ LEASE_TOUCH_S: Final = 60
 
 REINIT_TRIES_MAX: Final = 3
 RELATIONAL_METRICS_MAX: Final = 7
+
+# ---- signed heads ----
+NOTE_BYTES_MAX: Final = 131_072
+"""One signed note. Sixteen post-quantum signatures of 5 kB fit (C2SP signed-note)."""
+
+NOTE_SIGNATURES_MAX: Final = 16
+PROOF_BYTES_MAX: Final = NOTE_BYTES_MAX + 65_536
+"""One proof in text: its hashes (3 kB at most), extra data and a note."""
+
+KEY_TEXT_BYTES_MAX: Final = 8_192
+"""One key in text, public or private."""
+
+ROTATIONS_MAX: Final = 10_000
+"""Key changes of one log that a check follows."""
 
 # ---- HTTP ----
 HTTP_HOST_DEFAULT: Final = "127.0.0.1"
