@@ -12,6 +12,7 @@ from typing import Final
 
 from ccn_mcp.domain.erasure import SECRET_BYTES
 from ccn_mcp.domain.errors import StoreUnavailable
+from ccn_mcp.store.folders import make_folders, sync_folder
 
 SECRET_FILE: Final = "erasure-key"  # noqa: S105  # the name of the file
 
@@ -47,7 +48,7 @@ class SecretFile:
                     return None
                 raise StoreUnavailable(
                     f"the key of erasures cannot be kept in {path.parent} ({exc.strerror}), so nothing was erased; "
-                    "name a folder of yours with CCN_CONFIG_DIR"
+                    "check that disk, or name a folder of yours with CCN_CONFIG_DIR, and try again"
                 ) from exc
             if len(found) == SECRET_BYTES:
                 self._known = found
@@ -62,8 +63,7 @@ def _make(path: Path) -> None:
     """Whole or not at all; of two first erasures at once, one makes the secret of both."""
     if path.exists():
         return
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    make_folders(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent)  # 0600
     draft = Path(name)
     try:
@@ -73,5 +73,7 @@ def _make(path: Path) -> None:
             os.fsync(file.fileno())
         with suppress(FileExistsError):
             os.link(draft, path)
+        # Before the erasure is: else a power cut could leave tombstones that nobody recognises any more.
+        sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)

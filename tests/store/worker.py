@@ -187,13 +187,14 @@ def plan(
 
 
 class Worker:
-    """A running worker that stands at the barrier."""
+    """A running worker that stands at the barrier; `root` is where its program and this module are found."""
 
-    def __init__(self, what: Plan) -> None:
+    def __init__(self, what: Plan, root: Path = ROOT) -> None:
         self.plan = what
         self.process = subprocess.Popen(
             [*COMMAND, "write", json.dumps(what)],
-            cwd=ROOT,
+            cwd=root,
+            bufsize=0,  # else what `next_line` read ahead would be missing from what `rest` and `kill` return
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
