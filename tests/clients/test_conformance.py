@@ -7,10 +7,7 @@ The suite cannot send a token, so the server runs with --no-auth.
 from __future__ import annotations
 
 import json
-import platform
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,20 +15,15 @@ from typing import Any, Final
 import pytest
 
 from tests.clients.harness import bare_environment
+from tests.clients.npm import LINUX_ONLY, fetched
 from tests.server.http_wire import HttpServer, request
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="the Node of this test comes as a Linux package"),
-]
+pytestmark = [pytest.mark.slow, LINUX_ONLY]
 
-INSTALL_S_MAX: Final = 300.0
 SCENARIO_S_MAX: Final = 90.0
 SUITE: Final = "@modelcontextprotocol/conformance"
 OLD: Final = "0.1.16"
 NEW: Final = "0.2.0-alpha.12"
-NODE: Final = "22"
-"""Both releases need fs.globSync, which older ones lack."""
 
 SHARED: Final = ("tools-list", "resources-list", "prompts-list", "server-sse-multiple-streams")
 LEGACY: Final = (*SHARED, "server-initialize", "ping", "dns-rebinding-protection")
@@ -66,17 +58,10 @@ NEEDS_THE_SUITES_TOOL: Final = {
 
 
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Node that is new enough: an npm package that is nothing but the program."""
-    package = f"node-linux-{'arm64' if platform.machine() == 'aarch64' else 'x64'}"
-    return _installed(tmp_path_factory, f"{package}@{NODE}") / package / "bin" / "node"
-
-
-@pytest.fixture(scope="session")
 def suites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The two releases of the suite."""
     return {
-        version: _installed(tmp_path_factory, f"{SUITE}@{version}") / SUITE / "dist" / "index.js"
+        version: fetched(tmp_path_factory, f"{SUITE}@{version}") / "dist" / "index.js"
         for version in (OLD, NEW)
     }
 
@@ -85,25 +70,6 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     with HttpServer(tmp_path_factory.mktemp("conformance") / "store" / "ccn.db", "--no-auth") as running:
         yield running
-
-
-def _installed(tmp_path_factory: pytest.TempPathFactory, what: str) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.fail("npm is needed to fetch the conformance suite and was not found; install Node.js first")
-    folder = tmp_path_factory.mktemp("npm")
-    (folder / "package.json").write_text('{"private": true}')
-    done = subprocess.run(
-        [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", what],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_S_MAX,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.fail(f"npm install {what} ended with status {done.returncode}:\n{done.stderr[-2_000:]}")
-    return folder / "node_modules"
 
 
 def checks(
