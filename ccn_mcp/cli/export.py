@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final, TextIO
 import typer
 
 from ccn_mcp.cli import output
+from ccn_mcp.cli.bundle import Bundle, export_bundle
 from ccn_mcp.cli.output import AsJson, Db
 from ccn_mcp.domain.errors import BadInput, Conflict
 
 if TYPE_CHECKING:
     from ccn_mcp.node.node import Node
+    from ccn_mcp.ports import Progress
 
 SIDE_FILES: Final = ("", "-wal", "-shm", ".lock", ".queue")
 
@@ -35,28 +37,39 @@ def export(
     form: Form = "jsonl",
     file: Output = None,
     force: Force = False,
+    bundle: Bundle = None,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write conversations as JSON lines or Markdown.
+    """Write conversations as JSON lines or Markdown, or everything as a bundle that anybody can check.
 
     All of them, or the one that is named, as the record stands at this moment. The format is ccn.export/1.
     """
+    if bundle is not None:
+        if conversation_id is not None or file is not None or force:
+            raise BadInput("a bundle is the whole record in a new folder; use --bundle without the others")
+        export_bundle(bundle, output.load_settings(db), as_json)
+        return
     if as_json and file is None:
         raise BadInput(
             "without --output the export itself is printed; add --output FILE, or leave --json out"
         )
     chosen = output.load_settings(db)
 
-    async def lines(node: Node) -> AsyncIterator[str]:
+    async def lines(node: Node, progress: Progress) -> AsyncIterator[str]:
         from ccn_mcp.node.exports import export_lines
 
         await output.must_exist(node)
-        async for line in export_lines(node.ctx, conversation_id=conversation_id, form=form):
+        async for line in export_lines(
+            node.ctx, conversation_id=conversation_id, form=form, progress=progress
+        ):
             yield line
 
     async def write(node: Node) -> int:
-        source = lines(node)
+        with output.bar("Exporting", shown=file is not None) as progress:
+            return await save(lines(node, progress))
+
+    async def save(source: AsyncIterator[str]) -> int:
         # The first line shows that the request is a good one, before any file is touched.
         first = await anext(source)
         with _target(file, force, chosen.db) as target:
