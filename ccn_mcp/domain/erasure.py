@@ -9,9 +9,10 @@ from __future__ import annotations
 from hmac import digest
 from typing import Final
 
-from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.errors import BadInput, IdempotencyConflict
 from ccn_mcp.domain.ledger import SEQ_MAX, Kind
 from ccn_mcp.domain.models import Body, Draft
+from ccn_mcp.domain.projection import ERASABLE, Columns, kept_columns
 
 SECRET_BYTES: Final = 32
 TOMBSTONE: Final = "ccn:tombstone"
@@ -19,6 +20,15 @@ TOMBSTONE: Final = "ccn:tombstone"
 
 REREAD: Final = ("hook", "import")
 """Sources that read old transcripts again, under keys of their own: their text is compared, too."""
+
+SESSION: Final = "ccn:session:"
+"""The key under which a client session opens its conversation: this and the session's id."""
+
+AFTER: Final = "ccn:after:"
+"""The key of the conversation that takes the place of an erased one: this and the erased one's id."""
+
+SESSION_CONVERSATIONS_MAX: Final = 100
+"""Erased conversations of one client session that are followed."""
 
 
 def key_tombstone(secret: bytes, principal: str, key: str) -> str:
@@ -51,18 +61,46 @@ def target_of(draft: Draft) -> int:
 def redaction_of(
     draft: Draft,
     secret: bytes | None,
-    *,
-    conversation: str | None,
-    role: str | None,
-    text: str | None,
-    principal: str | None,
-    key: str | None,
+    kind: int,
+    columns: Columns,
 ) -> Draft:
     """The redaction as it is recorded: with what verification expects, and the tombstones of what goes."""
+    kept = kept_columns(kind, columns)
+    conversation, role, key = kept.conversation, kept.role, columns.key
     body: Body = {**draft.body, "target": str(target_of(draft)), "conversation": conversation, "role": role}
+    if kept.subject is not None:
+        body["about"] = kept.subject
+    if kind == Kind.CONVERSATION and (earlier := earlier_of(key)) is not None:
+        body["after"] = earlier
     if secret is not None:
-        if key is not None and principal is not None:
-            body |= {"principal": TOMBSTONE, "key": key_tombstone(secret, principal, key)}
-        if text is not None:
-            body["text_tombstone"] = text_tombstone(secret, conversation or "", role or "", text)
+        if key is not None and columns.principal is not None:
+            body |= {"principal": TOMBSTONE, "key": key_tombstone(secret, columns.principal, key)}
+        if columns.text is not None:
+            body["text_tombstone"] = text_tombstone(secret, conversation or "", role or "", columns.text)
     return Draft(draft.kind, draft.time_us, body)
+
+
+def earlier_of(key: object) -> str | None:
+    """The erased conversation in whose place one with this key was opened."""
+    return key[len(AFTER) :] if isinstance(key, str) and key.startswith(AFTER) else None
+
+
+def conflict(kind: int, erased: int, seq: int, key: object) -> IdempotencyConflict | None:
+    """The refusal of a draft whose key belongs to an erased entry of another kind."""
+    if kind == erased:
+        return None
+    return IdempotencyConflict(
+        f"the idempotency key {key!r} was used before, by something that was erased (entry {seq}); use a new key "
+        "for new content"
+    )
+
+
+def check_erasable(kind: int, seq: int) -> None:
+    """Raises:
+    BadInput: entries of this kind are never erased.
+    """
+    if kind not in ERASABLE:
+        raise BadInput(
+            f"entry {seq} is of kind {kind}, which is never erased: messages, conversations, instances, reports, "
+            "answers and Plates can be"
+        )

@@ -6,10 +6,11 @@ the hashed bytes and compares, so a query cannot return what the log does not co
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.limits import JSON_INT_MAX
 from ccn_mcp.domain.models import Body, Draft
 
 
@@ -37,6 +38,8 @@ def columns_of(kind: int, body: Body) -> Columns:
             _text(get("text")),
         )
     subject = _SUBJECTS.get(kind)
+    if kind == Kind.VALIDATION and "instance" not in body:
+        subject = "group"  # a pinned baseline is a group's
     return Columns(
         _text(get("conversation")),
         _text(get(subject)) if subject else None,
@@ -57,8 +60,30 @@ _SUBJECTS: dict[int, str] = {
     Kind.VALIDATION: "instance",
 }
 
-ERASED = Columns(None, None, None, None, None, None)
-"""The columns of an erased entry: nothing of its content stays."""
+ERASABLE: Final = frozenset(
+    {
+        Kind.MESSAGE,
+        Kind.VECTOR,
+        Kind.METRIC,
+        Kind.PLATE,
+        Kind.INSTANCE,
+        Kind.CONVERSATION,
+        Kind.VALIDATION,
+        Kind.USAGE,
+    }
+)
+"""Kinds whose content can be erased. The others hold nothing that anybody said, and the log leans on them."""
+
+_NAMES_INSTANCE: Final = frozenset({Kind.VECTOR, Kind.METRIC, Kind.INSTANCE, Kind.VALIDATION})
+
+ERASED_SCOPE: Final = ""
+"""The scope of an erased conversation: none that a conversation can have, since an empty one is `default`."""
+
+
+def kept_columns(kind: int, columns: Columns) -> Columns:
+    """What stays of an erased entry: which conversation and role, and the instance's id, all made by the server."""
+    subject = columns.subject if kind in _NAMES_INSTANCE else None
+    return Columns(columns.conversation, subject, columns.role, None, None, None)
 
 
 def _text(value: Json) -> str | None:
@@ -68,6 +93,15 @@ def _text(value: Json) -> str | None:
 def scope_of(body: Body) -> str:
     """The scope that a conversation entry names."""
     return _text(body.get("scope")) or "default"
+
+
+def said_us(body: Body) -> int | None:
+    """When a message was said, in microseconds since 1970, where its body says so: an import, a hook that came late."""
+    for name in ("said_at", "at"):
+        found = body.get(name)
+        if isinstance(found, int) and not isinstance(found, bool) and abs(found) <= JSON_INT_MAX:
+            return found
+    return None
 
 
 _SAME: dict[int, tuple[str, ...]] = {

@@ -1,4 +1,7 @@
-"""Erasing one message. Whether the person asked for it is decided by who calls: the command line, or the tool."""
+"""Erasing one message; many at once are in `redaction.py`.
+
+Whether the person asked for it is decided by who calls: the command line, or the tool.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ ERASED: Final = (
     "exports and what a client kept are copies of their own: delete them yourself."
 )
 PENDING: Final = (
-    "The message can no longer be read, but something is reading an older state of the store, so its bytes are still "
+    "It can no longer be read, but something is reading an older state of the store, so its bytes are still "
     "in the write-ahead log. They go with the next write after that, or when this is called again."
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import stat
@@ -19,6 +20,7 @@ from ccn_mcp.domain.errors import StoreUnavailable
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Group, RecordQuery, SearchQuery
 from ccn_mcp.store.secret import SECRET_FILE, SecretFile
+from ccn_mcp.store.sqlite import erasure
 from ccn_mcp.store.sqlite import log as log_module
 from ccn_mcp.store.sqlite.log import SqliteLog
 from ccn_mcp.store.sqlite.store import SqliteStore
@@ -69,7 +71,7 @@ async def test_the_word_is_in_no_file_afterwards(store: SqliteStore, db: Path) -
     assert (await store.search(SearchQuery(TOKEN, 5))).hits == ()
     assert len((await store.search(SearchQuery("before", 5))).hits) == 1
     checked = await store.verify(known_head=str(head))
-    assert (checked.level, checked.erased, checked.known_head) == (1, 1, True)
+    assert (checked.fault, checked.erased, checked.known_head) == (None, 1, True)
     with closing(sqlite3.connect(db)) as other:
         other.execute("INSERT INTO message_fts (message_fts, rank) VALUES ('integrity-check', 1)")
         assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -102,6 +104,44 @@ async def test_no_word_of_many_stays_whatever_its_length_and_company(db: Path, s
         for seq in rng.sample(kept, 20):
             (hit,) = (await store.search(SearchQuery(words[seq], 5))).hits
             assert hit.message.seq == seq
+
+
+async def test_the_index_is_merged_in_steps_and_others_write_between_them(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The word is in the middle of an index that takes many steps; what is written meanwhile stays findable."""
+    monkeypatch.setattr(erasure, "MERGE_PAGES", 1)
+    steps: list[bool] = []
+    tidy = SqliteLog.tidy
+
+    def counted(log: SqliteLog) -> tuple[bool, int]:
+        done = tidy(log)
+        steps.append(done[0])
+        return done
+
+    monkeypatch.setattr(SqliteLog, "tidy", counted)
+    rng = seeded(7)
+    texts = [" ".join(f"w{rng.randrange(20_000)}" for _ in range(400)) for _ in range(60)]
+    async with SqliteStore(db, secret=lambda _: SECRET) as store, SqliteStore(db) as other:
+        await store.append(Group((opening(),)))
+        for text in [*texts[:30], f"the {TOKEN} word", *texts[30:]]:
+            await store.append(Group((said(text),)))
+        assert (await store.erase([redaction(32)])).pending == 0
+        quiet = len(steps)
+        assert steps == [*[True] * (quiet - 1), False]
+        assert quiet > 3
+        assert holders(db, TOKEN) == []
+        await store.append(Group((said(f"again {TOKEN}"),)))
+        erasing = asyncio.create_task(store.erase([redaction(63 + 1)]))
+        written = 0
+        while not erasing.done():
+            await (store, other)[written % 2].append(Group((said(f"meanwhile {written}"),)))
+            written += 1
+        assert (await erasing).pending == 0
+        assert written > 1
+        assert holders(db, TOKEN) == []
+        assert len((await store.search(SearchQuery("meanwhile", written + 1))).hits) == written
+        assert (await store.verify()).fault is None
 
 
 async def test_a_reader_makes_it_pending_and_a_later_call_clean(store: SqliteStore, db: Path) -> None:

@@ -12,21 +12,32 @@ from typing import Any, Final
 
 from ccn_mcp.domain.erasure import (
     REREAD,
+    SESSION_CONVERSATIONS_MAX,
     TOMBSTONE,
+    check_erasable,
+    conflict,
+    earlier_of,
     key_tombstone,
     redaction_of,
     target_of,
     text_tombstone,
 )
-from ccn_mcp.domain.errors import BadInput, IdempotencyConflict, NotFound
+from ccn_mcp.domain.errors import NotFound
+from ccn_mcp.domain.jcs import loads_trusted
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.models import Draft, Erasure, Receipt
+from ccn_mcp.domain.models import Body, Draft, Erasure, Receipt
+from ccn_mcp.domain.projection import ERASED_SCOPE, Columns, kept_columns
 from ccn_mcp.store.secret import Secret
 
 WAIT_MS: Final = 500
 """How long an erasure waits for readers before it is left pending."""
 
-PENDING: Final = "SELECT count(*) FROM erasure"
+MERGE_PAGES: Final = 200
+"""Pages of the full-text index that one turn merges: some 10 ms."""
+
+PENDING: Final = "SELECT count(*) FROM erasure WHERE seq >= 0"
+_UNMERGED: Final = -1
+"""Listed with the pending entries while the full-text index still has to be merged."""
 
 
 def erase(
@@ -38,14 +49,9 @@ def erase(
     """Record each redaction and blank its target, in the open transaction; what is erased already stays so.
 
     Raises:
-        NotFound: no entry there. BadInput: it is no message. StoreUnavailable: no secret could be made.
+        NotFound: no entry there. BadInput: it cannot be erased. StoreUnavailable: no secret could be made.
     """
-    done = tuple(_erase_one(connection, draft, secret, insert) for draft in redactions)
-    if any(not item.already for item in done):
-        # Merges the index into one segment, so that no older one keeps the words. The index's own `secure-delete`
-        # (SQLite 3.42) would make the file unreadable for older versions, and one store may meet several.
-        connection.execute("INSERT INTO message_fts (message_fts) VALUES ('optimize')")
-    return done
+    return tuple(_erase_one(connection, draft, secret, insert) for draft in redactions)
 
 
 def _erase_one(
@@ -55,33 +61,35 @@ def _erase_one(
     row = connection.execute(_TARGET, (seq,)).fetchone()
     if row is None:
         raise NotFound(f"there is no entry {seq} in this store; get_history shows the seq of each message")
-    kind, there, n, conversation, role, principal, key, text = row
-    if kind != Kind.MESSAGE:
-        raise BadInput(f"entry {seq} is no message; only messages can be erased")
+    kind, there, n, *stored = row
+    columns = Columns(*stored)
+    check_erasable(kind, seq)
     if not there:
-        return Erasure(seq, conversation, role, n, already=True)
-    known = secret(True)
-    recorded = redaction_of(
-        draft, known, conversation=conversation, role=role, text=text, principal=principal, key=key
-    )
+        return Erasure(seq, columns.conversation, columns.role, n, already=True)
+    recorded = redaction_of(draft, secret(True), kind, columns)
     if "key" in recorded.body and _holder(connection, str(recorded.body["key"])) is not None:
         body = {name: value for name, value in recorded.body.items() if name not in ("key", "principal")}
         recorded = Draft(recorded.kind, recorded.time_us, body)
     receipt = insert(recorded)
-    if text is not None:
+    if columns.text is not None:
         connection.execute(
-            "INSERT INTO message_fts (message_fts, rowid, text) VALUES ('delete', ?, ?)", (seq, text)
+            "INSERT INTO message_fts (message_fts, rowid, text) VALUES ('delete', ?, ?)", (seq, columns.text)
         )
+        connection.execute("INSERT OR IGNORE INTO erasure VALUES (?)", (_UNMERGED,))
     connection.execute("UPDATE entry SET salt = NULL, body = NULL, blob = NULL WHERE seq = ?", (seq,))
     connection.execute(
-        "UPDATE record SET subject = NULL, principal = NULL, key = NULL, text = NULL WHERE seq = ?", (seq,)
+        "UPDATE record SET conversation = ?, subject = ?, role = ?, principal = ?, key = ?, text = ? "
+        "WHERE seq = ?",
+        (*kept_columns(kind, columns), seq),
     )
+    if kind == Kind.CONVERSATION:
+        connection.execute("UPDATE conversation SET scope = ? WHERE seq = ?", (ERASED_SCOPE, seq))
     connection.execute("INSERT INTO erasure VALUES (?)", (seq,))
-    return Erasure(seq, conversation, role, n, redaction=receipt.seq)
+    return Erasure(seq, columns.conversation, columns.role, n, redaction=receipt.seq)
 
 
 _TARGET: Final = (
-    "SELECT e.kind, e.body IS NOT NULL, r.n, r.conversation, r.role, r.principal, r.key, r.text "
+    "SELECT e.kind, e.body IS NOT NULL, r.n, r.conversation, r.subject, r.role, r.principal, r.key, r.text "
     "FROM entry e LEFT JOIN record r USING (seq) WHERE e.seq = ?"
 )
 
@@ -92,8 +100,25 @@ def pending(connection: sqlite3.Connection) -> int:
     return count
 
 
+def merge(connection: sqlite3.Connection, pages: int = MERGE_PAGES) -> bool:
+    """Go on merging the full-text index into one segment, so that no older one keeps an erased word; a step.
+
+    Returns whether it is one segment now, or nothing had to be merged. The first step begins, each other goes on
+    unless somebody has written meanwhile: then it begins again, so the caller doubles `pages`. The index's own
+    `secure-delete` (SQLite 3.42) would make the file unreadable for older versions, and one store may meet several.
+    """
+    if connection.execute("SELECT 1 FROM erasure WHERE seq = ?", (_UNMERGED,)).fetchone() is None:
+        return True
+    connection.execute("INSERT INTO message_fts (message_fts, rank) VALUES ('merge', ?)", (-pages,))
+    first, last = connection.execute("SELECT min(segid), max(segid) FROM message_fts_idx").fetchone()
+    if first != last:
+        return False
+    connection.execute("DELETE FROM erasure WHERE seq = ?", (_UNMERGED,))
+    return True
+
+
 def finish(connection: sqlite3.Connection, wait_ms: int = 0) -> int:
-    """Empty the write-ahead log, which still holds what was erased; returns how many entries stay pending.
+    """Merge the index, empty the write-ahead log, which still holds what was erased; how many entries stay pending.
 
     A reader that looks at an older state keeps it; the next attempt finds it gone. The erasure itself is durable
     already, so a failure here is not told as its failure.
@@ -102,6 +127,9 @@ def finish(connection: sqlite3.Connection, wait_ms: int = 0) -> int:
     if not left:
         return 0
     with suppress(sqlite3.Error):
+        pages = MERGE_PAGES
+        while not merge(connection, pages):
+            pages *= 2
         usual = connection.execute("PRAGMA busy_timeout").fetchone()[0]
         connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
         try:
@@ -118,32 +146,57 @@ def finish(connection: sqlite3.Connection, wait_ms: int = 0) -> int:
 
 
 def find_tombstone(connection: sqlite3.Connection, draft: Draft, secret: Secret) -> Receipt | None:
-    """The answer to a draft whose key, or re-read text, belongs to an erased message: nothing is written again.
+    """The answer to a draft whose key, or re-read text, belongs to an erased entry: nothing is written again.
 
     Asked only where the key itself was not found.
 
     Raises:
-        IdempotencyConflict: the key was a message's, and this is something else.
+        IdempotencyConflict: the key was that of another kind of entry.
     """
     if connection.execute(_ANY).fetchone() is None or (known := secret(False)) is None:
         return None
     body = draft.body
     target = _holder(connection, key_tombstone(known, str(body.get("principal")), str(body.get("key"))))
     if target is None and draft.kind == Kind.MESSAGE and body.get("source") in REREAD:
-        conversation = str(body.get("conversation"))
-        left = text_tombstone(known, conversation, str(body.get("role")), str(body.get("text")))
-        target = _first(connection.execute(_BY_TEXT, (conversation, left.encode())).fetchone())
+        target = _of_text(connection, body, known)
     if target is None:
         return None
-    if draft.kind != Kind.MESSAGE:
-        raise IdempotencyConflict(
-            f"the idempotency key {body.get('key')!r} was used before, by a message that was erased (entry "
-            f"{target}); use a new key for new content"
-        )
-    time_us, n = connection.execute(
-        "SELECT e.time, r.n FROM entry e JOIN record r USING (seq) WHERE e.seq = ?", (int(target),)
+    time_us, kind, n, conversation = connection.execute(
+        "SELECT e.time, e.kind, r.n, r.conversation FROM entry e JOIN record r USING (seq) WHERE e.seq = ?",
+        (int(target),),
     ).fetchone()
-    return Receipt(int(target), time_us, {}, n, replayed=True)
+    if refusal := conflict(draft.kind, kind, int(target), body.get("key")):
+        raise refusal
+    # Which conversation it was is no secret, and whoever asks for it again needs its id.
+    left: Body = {"conversation": conversation} if kind == Kind.CONVERSATION else {}
+    return Receipt(int(target), time_us, left, n, replayed=True)
+
+
+def _of_text(connection: sqlite3.Connection, body: Body, secret: bytes) -> str | None:
+    """The erased message of this text, in this conversation or those that the session had before it."""
+    conversation: str | None = str(body.get("conversation"))
+    for _ in range(SESSION_CONVERSATIONS_MAX):
+        if conversation is None:
+            return None
+        left = text_tombstone(secret, conversation, str(body.get("role")), str(body.get("text")))
+        if (found := connection.execute(_BY_TEXT, (conversation, left.encode())).fetchone()) is not None:
+            return str(found[0])
+        conversation = _earlier(connection, conversation)
+    return None
+
+
+def _earlier(connection: sqlite3.Connection, conversation: str) -> str | None:
+    """The erased conversation in whose place this one was opened."""
+    row = connection.execute(_OPENED_UNDER, (conversation,)).fetchone()
+    if row is None:
+        return None
+    seq, key = row
+    if key is not None:
+        return earlier_of(key)
+    redaction = connection.execute(_REDACTION_OF, (str(seq),)).fetchone()
+    said = loads_trusted(redaction[0]) if redaction is not None and redaction[0] is not None else None
+    after = said.get("after") if isinstance(said, dict) else None
+    return after if isinstance(after, str) else None
 
 
 def _holder(connection: sqlite3.Connection, key: str) -> str | None:
@@ -160,6 +213,11 @@ def _first(row: Sequence[Any] | None) -> str | None:
 
 
 # `kind <> 1` lets SQLite use the partial index; 6 is a redaction.
+_OPENED_UNDER: Final = "SELECT r.seq, r.key FROM conversation c JOIN record r USING (seq) WHERE c.id = ?"
+_REDACTION_OF: Final = (
+    "SELECT e.body FROM record r JOIN entry e USING (seq) WHERE r.kind = 6 AND r.subject = ? "
+    "ORDER BY r.seq LIMIT 1"
+)
 _ANY: Final = "SELECT 1 FROM record WHERE kind <> 1 AND kind = 6 LIMIT 1"
 _BY_TEXT: Final = (
     "SELECT r.subject FROM record r JOIN entry e USING (seq) "
