@@ -11,11 +11,15 @@ import typer
 
 from ccn_mcp.cli import output
 from ccn_mcp.cli.output import AsJson, Db
+from ccn_mcp.cli.scopes import named
 from ccn_mcp.cli.status import show_conversation
+from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.settings import DEFAULT_SCOPE
 
 if TYPE_CHECKING:
     from ccn_mcp.node.node import Node
     from ccn_mcp.node.results import History
+    from ccn_mcp.settings import Settings
 
 CHARS_MAX: Final = 256_000_000
 """A person's terminal takes what was asked for; only a model's context is short of room."""
@@ -41,7 +45,14 @@ Order = Annotated[
 Role = Annotated[str | None, typer.Option("--role", metavar="ROLE", help="user, assistant, system or tool.")]
 Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="ISO date or time.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="ISO date or time.")]
-Everywhere = Annotated[bool, typer.Option("--all-scopes", help="Other projects' conversations too.")]
+Named = Annotated[
+    str | None,
+    typer.Option("--scope", metavar="NAME", help="Only this scope; `.` is the folder that you are in."),
+]
+Everywhere = Annotated[
+    bool,
+    typer.Option("--all-scopes", help="Every project's. The default outside of Claude Code and CCN_SCOPE."),
+]
 
 
 def history(
@@ -54,6 +65,7 @@ def history(
     role: Role = None,
     since: Since = None,
     until: Until = None,
+    scope: Named = None,
     all_scopes: Everywhere = False,
     db: Db = None,
     as_json: AsJson = False,
@@ -63,11 +75,15 @@ def history(
     Without arguments it lists conversations; with an id it shows that one, oldest message first.
     """
     chosen = output.load_settings(db)
+    where = _where(chosen, scope, all_scopes=all_scopes)
 
     async def work(node: Node) -> tuple[History, bool]:
         from ccn_mcp.node.history import get_history
+        from ccn_mcp.node.scopes import must_be_a_scope
 
         await output.must_exist(node)
+        if scope is not None:
+            await must_be_a_scope(node.ctx, where)
         found = await get_history(
             node.ctx,
             conversation_id=conversation_id,
@@ -79,29 +95,46 @@ def history(
             since=since,
             until=until,
             limit=limit,
-            scope="*" if all_scopes else None,
+            scope=where,
             chars_max=CHARS_MAX,
         )
         empty = not (found["conversations"] or found["hits"] or found["messages"])
         return found, empty and conversation_id is None and await _elsewhere(node)
 
     found, elsewhere = output.on_node(chosen, work)
-    same = (f" --db {shlex.quote(db)}" if db else "") + (" --all-scopes" if all_scopes else "")
-    found["left_out"] = _in_options(found["left_out"], same, searched=search is not None)
+    same = f" --db {shlex.quote(db)}" if db else ""
+    if scope is not None:
+        same += f" --scope {shlex.quote(where)}"
+    elif all_scopes:
+        same += " --all-scopes"
+    found["left_out"] = _in_options(found["left_out"], same)
     if as_json:
         output.emit(found)
         return
-    if conversation_id is None and search is None:
-        _show_list(found)
-    elif search is not None:
-        _show_hits(found)
-    else:
-        _show_page(found)
-    if found["left_out"]:
-        for note in found["left_out"].split("; "):
-            output.say(f"Left out: {note}", "dim")
+    _show(found, searched=search is not None, read=conversation_id is not None)
     if elsewhere:
         output.tell(f"Nothing in the scope {chosen.scope}; other scopes have conversations: add --all-scopes")
+
+
+def _show(found: History, *, searched: bool, read: bool) -> None:
+    if searched:
+        _show_hits(found)
+    elif read:
+        _show_page(found)
+    else:
+        _show_list(found)
+    if found["left_out"]:
+        for note in [found["left_out"]] if searched else found["left_out"].split("; "):
+            output.say(f"Left out: {note}", "dim")
+
+
+def _where(chosen: Settings, scope: str | None, *, all_scopes: bool) -> str:
+    """The scope to look in, `*` for all. A person at a terminal has no project; a session and CCN_SCOPE name one."""
+    if scope is not None:
+        if all_scopes:
+            raise BadInput("--scope and --all-scopes contradict each other; leave one of them out")
+        return named(scope)
+    return "*" if all_scopes or chosen.scope == DEFAULT_SCOPE else chosen.scope
 
 
 async def _elsewhere(node: Node) -> bool:
@@ -109,21 +142,21 @@ async def _elsewhere(node: Node) -> bool:
     return bool(found["conversations"])
 
 
-def _in_options(left_out: str | None, same: str, *, searched: bool) -> str | None:
+def _in_options(left_out: str | None, same: str) -> str | None:
     """What the node tells an instance (`get_history(...)`), as a command line."""
     if left_out is None:
         return None
-    if searched:
-        return "older matches exist: add a word, name a conversation or --role, or raise --limit"
+    from ccn_mcp.node.history import AROUND_A_HIT
 
     def command(found: re.Match[str]) -> str:
         words = ["ccn-mcp history"]
         for name, value in _ARGUMENT.findall(found[1]):
             word = shlex.quote(str(json.loads(value)))
-            words.append(word if name == "conversation_id" else f"--{name} {word}")
+            option = "search" if name == "query" else name
+            words.append(word if name == "conversation_id" else f"--{option} {word}")
         return " ".join(words) + same
 
-    return _CALL.sub(command, left_out)
+    return _CALL.sub(command, left_out.removesuffix(AROUND_A_HIT))
 
 
 def _show_list(found: History) -> None:

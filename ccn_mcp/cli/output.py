@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -65,21 +65,26 @@ def say(text: str = "", style: str = "") -> None:
 
 def tell(text: str, *, indent: str = "", style: str = "") -> None:
     """Print prose, broken between words where the terminal ends."""
-    room = max(20, min(console().width, WIDTH_MAX))
-    lines = textwrap.wrap(
-        shown(text),
-        room,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    say("\n".join(lines), style)
+    from rich.cells import cell_len  # some letters take two places
+
+    room = max(20, min(console().width, WIDTH_MAX)) - len(indent)
+    lines: list[str] = []
+    for word in re.findall(" *[^ ]+", shown(text).replace("\n", " ")):
+        if lines and cell_len(lines[-1]) + cell_len(word) <= room:
+            lines[-1] += word
+        else:
+            lines.append(word.strip() if lines else word)
+    say("\n".join(indent + line for line in lines), style)
 
 
 def complain(message: str) -> None:
     """Print an error for the person on stderr."""
     print(f"ccn-mcp: {shown(message)}", file=sys.stderr)
+
+
+def beside(as_json: bool) -> AbstractContextManager[object]:
+    """Inside, what is printed for the person goes to stderr if stdout is one JSON document's."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def emit(value: object) -> None:
@@ -92,6 +97,20 @@ def emit(value: object) -> None:
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
+
+
+@contextmanager
+def bar(label: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, if that is a terminal; it goes away when the work is done. Tell it (done, total)."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda *_: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task(label, total=None)
+        yield lambda done, total: drawn.update(task, completed=done, total=total)
 
 
 def shown(text: str) -> str:

@@ -34,6 +34,7 @@ def test_the_demo_shows_what_it_claims(tmp_path: Path) -> None:
     assert facts["forgeries_found"]["column"]["code"] == "columns"
     assert facts["forgeries_found"]["body"]["code"] == "content"
     assert facts["forgeries_found"]["all_hashes"] == "known_head"
+    assert facts["forgeries_found"]["all_heads"] == "known_head"
     assert found["connect"]["installed"] == "claude mcp add ccn -- ccn-mcp serve"
     assert list(temporary.iterdir()) == []
     assert not (tmp_path / "mine.db").exists(), "the demo has nothing to do with the person's store"
@@ -55,7 +56,7 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path, how: signal.Signals) -> N
             break
     os.kill(running.pid, how)
     _, said = running.communicate(timeout=DEMO_S_MAX)
-    assert (running.returncode, said) == (130, "")
+    assert (running.returncode, said) == (130, "ccn-mcp: stopped\n")
     assert list(tmp_path.glob("ccn*")) == []
     assert not _mentioned_by_a_process(str(tmp_path))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 import stat
 from contextlib import closing
@@ -48,7 +49,7 @@ def test_verify_a_whole_record(cli: Run, store: Seeded) -> None:
     ran = cli("verify", "--db", str(store.db), "--known-head", store.head)
     assert ran.status == 0
     assert ran.out.startswith("ok\n")
-    assert "Level 1" in ran.out
+    assert re.search("Level [1-4]: ", ran.out)
     assert "is in this record" in ran.out
 
 
@@ -78,6 +79,14 @@ def test_history_lists_reads_and_searches(cli: Run, store: Seeded) -> None:
     rest = cli(*before.split()[1:]).out
     assert "seventeen herons" in rest
     hits = cli("history", "--search", "heron*", "--db", str(store.db)).out
+    assert "Left out" not in hits
+    first = ("history", "--search", "herons", "--limit", "1", "--db", str(store.db))
+    (note,) = [line for line in cli(*first).out.splitlines() if line.startswith("Left out: ")]
+    onward = shlex.split(note.partition("ccn-mcp ")[2])
+    older = cli(*onward).out
+    assert TEXTS[0] in older
+    assert TEXTS[1] not in older
+    assert "Left out" not in older
     assert f"entry {store.seqs[1]}" in hits
     assert "2 matches" in hits
     assert cli("history", "c_none", "--db", str(store.db)).status == 3
