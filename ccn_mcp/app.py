@@ -13,7 +13,9 @@ from ccn_mcp import settings as settings_module
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.node import Node
 from ccn_mcp.settings import Settings
+from ccn_mcp.store.keeper import FileKeeper
 from ccn_mcp.store.secret import SecretFile
+from ccn_mcp.store.sqlite.connect import real_path
 from ccn_mcp.store.sqlite.store import SqliteStore
 
 ID_BYTES: Final = 15
@@ -37,26 +39,45 @@ class SystemEntropy:
         return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, ID_BYTES * 8, 5))
 
 
+def secret_of(settings: Settings) -> SecretFile:
+    """The secret of the tombstones, in the config folder."""
+    return SecretFile(lambda: settings_module.config_folder(settings))
+
+
+def keeper_of(settings: Settings) -> FileKeeper:
+    """The keys and heads that are kept outside of the store, in the config folder."""
+    return FileKeeper(
+        lambda: settings_module.config_folder(settings),
+        real_path(settings.db),
+        elsewhere=settings.heads,
+        command=settings.heads_command,
+    )
+
+
 @asynccontextmanager
 async def node_of(settings: Settings, caller: Caller) -> AsyncIterator[Node]:
     """A node on the store that `settings` name; nothing is opened or written before the first call."""
-    secret = SecretFile(lambda: settings_module.config_folder(settings))
-    async with SqliteStore(settings.db, secret=secret) as store:
+    async with SqliteStore(settings.db, secret=secret_of(settings), keeper=keeper_of(settings)) as store:
         yield Node(Context(store, SystemClock(), SystemEntropy(), settings), caller)
 
 
 @asynccontextmanager
 async def open_node(
-    db: str | Path | None = None, *, settings: Settings | None = None, client: str = "python"
+    db: str | Path | None = None,
+    *,
+    config_dir: str | Path | None = None,
+    settings: Settings | None = None,
+    client: str = "python",
 ) -> AsyncIterator[Node]:
     """A node for Python programs: `async with ccn_mcp.open_node("my.db") as node:`.
 
     `db` is a path; without it CCN_DB or the user data folder is used. The file appears with the first
-    write and is closed, complete, when the block ends.
+    write and is closed, complete, when the block ends. `config_dir` is where its keys are kept, apart from the store
+    (default: CCN_CONFIG_DIR, else the platform's user config folder).
 
     Raises:
         BadInput: a setting has a value that it cannot have.
     """
-    chosen = settings if settings is not None else settings_module.load(db)
+    chosen = settings if settings is not None else settings_module.load(db, config_dir=config_dir)
     async with node_of(chosen, Caller(source="python", client=client)) as node:
         yield node

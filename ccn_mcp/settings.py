@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from ccn_mcp import exclusion
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.limits import FRESH_S_DEFAULT, ID_CHARS_MAX, LEASE_S_DEFAULT
 
 Character = Literal["off", "quiet", "on"]
+RecordTools = Literal["off", "names", "full"]
 
 VARIABLES: Final[Mapping[str, str]] = {
     "CCN_DB": "Path of the store file (default: ccn.db in the platform's user data folder).",
-    "CCN_CONFIG_DIR": "Folder of the HTTP token and the erasure key (default: the platform's user config folder).",
+    "CCN_CONFIG_DIR": "Folder of keys, remembered heads, HTTP token (default: the platform's user config folder).",
     "CCN_SCOPE": "Scope of new conversations (default: the project folder in Claude Code, else `default`).",
+    "CCN_EXCLUDE": "Folders that are not recorded, in addition to those of `ccn-mcp exclude`; separated as in PATH.",
+    "CCN_HEADS": "A second file that signed heads are appended to, best on another disk or machine.",
+    "CCN_HEADS_COMMAND": "A command that gets each signed head on its standard input (at most every few seconds).",
     "CCN_CHARACTER": "off (record only), quiet (default: directives only between tasks) or on.",
+    "CCN_PRIVATE": "1: nothing that is said in this Claude Code session is recorded by its hooks.",
+    "CCN_RECORD_TOOLS": "What hooks record of a tool that Claude Code has used: off (default), names or full.",
     "CCN_LEASE_S": f"Seconds after its last call that an instance counts as connected ({LEASE_S_DEFAULT}).",
     "CCN_FRESH_S": f"Seconds that a vector report counts in the consensus ({FRESH_S_DEFAULT}).",
     "CLAUDE_CODE_SESSION_ID": "Set by Claude Code: finds the conversation and instance of its session.",
     "CLAUDE_PROJECT_DIR": "Set by Claude Code: the project folder, used as the scope.",
+    "CLAUDE_CONFIG_DIR": "Where Claude Code keeps its transcripts, for `ccn-mcp import` (default: ~/.claude).",
     "CLAUDECODE": "Set by Claude Code in its shell: acts that only the person may do are refused there.",
 }
 DURATION_S_MAX: Final = 366 * 24 * 3600
 DEFAULT_SCOPE: Final = "default"
+DIGEST_CHARS: Final = 16
+"""Of a folder whose name is too long for a scope: tells it from others that end alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +56,22 @@ class Settings:
     config_dir: Path | None = None
     """None: the platform's; see `config_folder`."""
 
+    heads: Path | None = None
+    heads_command: tuple[str, ...] = ()
+    excluded: Path | None = None
+    """The excluded folder that this process works in: it may record nothing. None: it may."""
 
-def load(db: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the environment; `db` goes before `CCN_DB`.
+    record_tools: RecordTools = "off"
+    private: bool = False
+
+
+def load(
+    db: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    config_dir: str | Path | None = None,
+) -> Settings:
+    """Settings from the environment; `db` goes before `CCN_DB`, `config_dir` before `CCN_CONFIG_DIR`.
 
     Raises:
         BadInput: a variable has a value that it cannot have.
@@ -53,7 +80,12 @@ def load(db: str | Path | None = None, environ: Mapping[str, str] | None = None)
     character = env.get("CCN_CHARACTER") or "quiet"
     if character not in ("off", "quiet", "on"):
         raise BadInput(f"CCN_CHARACTER is {character!r}; use off, quiet or on")
+    record_tools = env.get("CCN_RECORD_TOOLS") or "off"
+    if record_tools not in ("off", "names", "full"):
+        raise BadInput(f"CCN_RECORD_TOOLS is {record_tools!r}; use off, names or full")
     session = env.get("CLAUDE_CODE_SESSION_ID") or None
+    named = config_dir or env.get("CCN_CONFIG_DIR")
+    folder = Path(named).expanduser().absolute() if named else None
     return Settings(
         db=_path(db if db is not None else env.get("CCN_DB") or None),
         scope=_storable(_scope(env, session)),
@@ -62,24 +94,121 @@ def load(db: str | Path | None = None, environ: Mapping[str, str] | None = None)
         lease_us=_seconds(env, "CCN_LEASE_S", LEASE_S_DEFAULT) * 1_000_000,
         fresh_us=_seconds(env, "CCN_FRESH_S", FRESH_S_DEFAULT) * 1_000_000,
         inside_claude_code=bool(env.get("CLAUDECODE")),
-        config_dir=Path(named).expanduser().absolute() if (named := env.get("CCN_CONFIG_DIR")) else None,
+        config_dir=folder,
+        heads=Path(kept).expanduser().absolute() if (kept := env.get("CCN_HEADS")) else None,
+        heads_command=_words(env, "CCN_HEADS_COMMAND"),
+        excluded=_excluded(env, folder),
+        record_tools=record_tools,  # type: ignore[arg-type]  # one of the three, checked above
+        private=(env.get("CCN_PRIVATE") or "0") != "0",
     )
+
+
+def for_session(session: str | None, folder: str | None) -> Settings:
+    """Settings of a hook: Claude Code names its session, and a folder where it does not set CLAUDE_PROJECT_DIR.
+
+    Raises:
+        BadInput: a variable has a value that it cannot have.
+    """
+    env = dict(os.environ)
+    if folder and not env.get("CLAUDE_PROJECT_DIR"):
+        env["CLAUDE_PROJECT_DIR"] = folder
+    if session:
+        env["CLAUDE_CODE_SESSION_ID"] = session
+    return load(environ=env)
 
 
 def data_folder() -> Path:
     """The platform's user data folder for this program."""
+    if sys.platform == "linux":
+        return _linux_folder(os.environ, "XDG_DATA_HOME", "~/.local/share")
     import platformdirs  # only where no path was given
 
     return Path(platformdirs.user_data_dir("ccn-mcp", appauthor=False))
 
 
 def config_folder(chosen: Settings) -> Path:
-    """Where secrets of this program are kept, apart from the store."""
-    if chosen.config_dir is not None:
-        return chosen.config_dir
+    """Where secrets of this program and the list of excluded folders are kept, apart from the store."""
+    return _config_folder(chosen.config_dir)
+
+
+def named_config_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """`config_folder` where settings could not be read: a hook keeps there what went wrong."""
+    named = (os.environ if environ is None else environ).get("CCN_CONFIG_DIR")
+    return _config_folder(Path(named).expanduser().absolute() if named else None)
+
+
+def transcripts_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where Claude Code keeps the transcripts of every project."""
+    env = os.environ if environ is None else environ
+    return Path(env.get("CLAUDE_CONFIG_DIR") or "~/.claude").expanduser().absolute() / "projects"
+
+
+def for_many(chosen: Settings, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a process that serves other programs' sessions, wherever those work (`serve --http`).
+
+    The folder and session of the shell that started it are none of theirs; a scope that was named is.
+    """
+    env = os.environ if environ is None else environ
+    scope = _storable((env.get("CCN_SCOPE") or DEFAULT_SCOPE)[:ID_CHARS_MAX])
+    return replace(chosen, scope=scope, session_id=None, excluded=None)
+
+
+# ---- excluded folders ----------------------------------------------------------------------------------
+
+
+def excluded_file(chosen: Settings) -> Path:
+    """Where `ccn-mcp exclude` keeps its list."""
+    return config_folder(chosen) / exclusion.FILE
+
+
+def excluded_by_variable(environ: Mapping[str, str] | None = None) -> list[Path]:
+    """The folders in CCN_EXCLUDE.
+
+    Raises:
+        BadInput: one is not a full path, or there are too many.
+    """
+    env = os.environ if environ is None else environ
+    return exclusion.parsed(env.get(exclusion.VARIABLE, "").split(os.pathsep), exclusion.VARIABLE)
+
+
+def is_excluded(folder: Path, chosen: Settings, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The excluded folder that `folder` is or lies in, None if it may be recorded.
+
+    Raises:
+        BadInput: the list cannot be read.
+    """
+    listed = [*exclusion.read(excluded_file(chosen)), *excluded_by_variable(environ)]
+    return exclusion.covering(folder, listed) if listed else None
+
+
+def _excluded(env: Mapping[str, str], config_dir: Path | None) -> Path | None:
+    listed = [*exclusion.read(_config_folder(config_dir) / exclusion.FILE), *excluded_by_variable(env)]
+    if not listed:
+        return None
+    project = env.get("CLAUDE_PROJECT_DIR")
+    places = [Path(project)] if project else []
+    with suppress(OSError):  # the folder that it was started in is gone
+        places.append(Path.cwd())
+    return next((found for place in places if (found := exclusion.covering(place, listed)) is not None), None)
+
+
+# ---- one value each ------------------------------------------------------------------------------------
+
+
+def _config_folder(config_dir: Path | None) -> Path:
+    if config_dir is not None:
+        return config_dir
+    if sys.platform == "linux":
+        return _linux_folder(os.environ, "XDG_CONFIG_HOME", "~/.config")
     import platformdirs  # only where no folder was given
 
     return Path(platformdirs.user_config_dir("ccn-mcp", appauthor=False))
+
+
+def _linux_folder(env: Mapping[str, str], variable: str, usual: str) -> Path:
+    """As platformdirs has it, without its import: hooks ask at every prompt."""
+    named = env.get(variable, "")
+    return Path(named if named.startswith("/") else Path(usual).expanduser()) / "ccn-mcp"
 
 
 def _path(given: str | Path | None) -> Path:
@@ -96,16 +225,31 @@ def _scope(env: Mapping[str, str], session: str | None) -> str:
     if named := env.get("CCN_SCOPE"):
         return named[:ID_CHARS_MAX]
     if project := env.get("CLAUDE_PROJECT_DIR"):
-        return project[-ID_CHARS_MAX:]
+        return scope_of(project)
     if session or env.get("CLAUDECODE"):
         # Claude Code starts its servers in the project folder.
-        return str(Path.cwd())[-ID_CHARS_MAX:]
+        return scope_of(str(Path.cwd()))
     return DEFAULT_SCOPE
+
+
+def scope_of(folder: str) -> str:
+    """A project folder's scope: its path; of a long one its end and a digest, so that no two share one."""
+    if len(folder) <= ID_CHARS_MAX:
+        return folder
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGEST_CHARS]
+    return f"{digest}:{folder[-(ID_CHARS_MAX - DIGEST_CHARS - 1) :]}"
 
 
 def _storable(text: str) -> str:
     # A folder's name need not be UTF-8; what Python makes of it then cannot be recorded.
     return os.fsencode(text).decode("utf-8", "replace")
+
+
+def _words(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(env.get(name) or ""))
+    except ValueError as exc:
+        raise BadInput(f"{name} cannot be read as a command ({exc}); check its quotes") from exc
 
 
 def _seconds(env: Mapping[str, str], name: str, default: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ccn_mcp.domain.character import Vector
+from ccn_mcp.domain.character import TRAITS, Vector
 from ccn_mcp.domain.errors import BadInput, TooLarge
 
 AUTHORED_SIGMA: Final = 0.05
@@ -17,6 +17,14 @@ AUTHORED_SIGMA: Final = 0.05
 SIGMA_MIN: Final = 0.02
 REPORTS_MIN: Final = 8
 REPORTS_MAX: Final = 50
+
+DEVIATION_MAX: Final = 0.10
+"""Largest pooled deviation that is pinned. Beyond it a report would have to be the average of more than four ratings,
+and BASE would let shifts of .17 in all traits pass."""
+
+TRAIT_DEVIATION_MAX: Final = 0.20
+"""Largest deviation of one trait, twice the pooled one: of eight honest reports at that limit, one round in 270 has a
+trait beyond it by chance (chi-square with 7 degrees of freedom above 28, sixteen times)."""
 
 MEDIAN_VARIANCES: Final = (
     *(0.16818, 0.16610, 0.13833, 0.13716, 0.11752, 0.11680, 0.10217, 0.10169, 0.09038, 0.09005),
@@ -81,3 +89,21 @@ def commission(vectors: Sequence[Vector]) -> Commissioning:
     deviation = math.sqrt(math.fsum(statistics.variance(values) for values in traits) / len(traits))
     baseline = tuple(statistics.median(values) for values in traits)
     return Commissioning(baseline, deviation, sigma_of(deviation, count), count, repeats_needed(deviation))
+
+
+def trait_deviations(vectors: Sequence[Vector]) -> Vector:
+    """Return the sample standard deviation (n - 1) of each trait, over two reports or more."""
+    return tuple(math.sqrt(statistics.variance(values)) for values in zip(*vectors, strict=True))
+
+
+def disagreement(vectors: Sequence[Vector]) -> tuple[str, ...]:
+    """Return the traits on which the reports disagree too much to pin a baseline, widest first; () if none.
+
+    A trait beyond `TRAIT_DEVIATION_MAX` is one; where the pooled deviation is beyond `DEVIATION_MAX`, so is every
+    trait beyond that, of which there is then at least one.
+    """
+    deviations = trait_deviations(vectors)
+    pooled = math.sqrt(math.fsum(value * value for value in deviations) / len(deviations))
+    limit = DEVIATION_MAX if pooled > DEVIATION_MAX else TRAIT_DEVIATION_MAX
+    wide = sorted(zip(deviations, TRAITS, strict=True), reverse=True)
+    return tuple(name for value, name in wide if value > limit)

@@ -255,7 +255,9 @@ def replay(
         return Mismatch(("previous",), "The previous state is not the one this entry started from.")
     missing = sorted(seat.report_id for seat in recorded.seats if seat.report_id not in reports)
     if missing:
-        return Mismatch(("reports",), f"Report {missing[0]} is not there (erased?); this cannot be replayed.")
+        return Mismatch(
+            ("reports",), f"This cannot be replayed: the content of report {missing[0]} was erased."
+        )
     try:
         evaluation = evaluate(previous, _round_of(recorded, reports), rules)
     except (BadInput, BadVector, TooLarge) as exc:

@@ -58,7 +58,8 @@ class Instance:
 
     `nonce_hash` is the hash of the nonce in the Plate that was delivered last, None if that was before
     the flag. `tries` counts failed tries since the flag. Reports accepted before `reports_from_us` do
-    not vote: a re-initialisation also withdraws the report that led to it.
+    not vote: a re-initialisation also withdraws the report that led to it. `predecessor` is the instance
+    that had this conversation before, where it was handed over.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Instance:
     tries: int = 0
     reinits: int = 0
     reports_from_us: int = 0
+    predecessor: str | None = None
 
     def to_body(self, event: Event) -> dict[str, object]:
         """Return the full snapshot plus `event`: text, integers and null only."""
@@ -113,6 +115,8 @@ class Instance:
             tries=_count(body, "tries"),
             reinits=_count(body, "reinits"),
             reports_from_us=_count(body, "reports_from_us"),
+            # Snapshots from before there was a handover have no such field.
+            predecessor=_optional_text(body, "predecessor") if "predecessor" in body else None,
         )
 
 
@@ -199,6 +203,11 @@ def corrected(
         session_id=instance.session_id if session_id is None else session_id,
         conversation_id=instance.conversation_id if conversation_id is None else conversation_id,
     )
+
+
+def handed_over(instance: Instance, predecessor: str | None) -> Instance:
+    """Return the instance with the one that had its conversation before; None if nobody had."""
+    return replace(instance, predecessor=predecessor)
 
 
 def flagged(instance: Instance) -> Instance:

@@ -89,12 +89,48 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
+class Maintained:
+    """What `Store.maintain` did. Bytes are those of the store's file and write-ahead log together.
+
+    `wal_emptied` is False where a reader still needs the write-ahead log, `index_merged` and `analysed` where the
+    work was left unfinished because it would have kept others waiting. `leftovers`: folders that a killed backup or
+    restore had left beside the store, and that are gone now.
+    """
+
+    exists: bool
+    bytes_before: int = 0
+    bytes_after: int = 0
+    erasures_finished: int = 0
+    erasures_pending: int = 0
+    wal_emptied: bool = True
+    index_steps: int = 0
+    index_merged: bool = True
+    analysed: bool = True
+    vacuumed: bool = False
+    leftovers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What `Store.rotate_key` did: entry `seq` announces `new` (public keys as text); `old` signed before, if any."""
+
+    seq: int
+    old: str | None
+    new: str
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """Identity and state of a store; `store_id` is None while nothing has been written yet."""
+    """Identity and state of a store; `store_id` is None while nothing has been written yet.
+
+    `conversations` is how many were opened, in all scopes, those included whose opening was erased.
+    """
 
     store_id: bytes | None
     head: Head
     erasures_pending: int = 0
+    conversations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +153,7 @@ class RecordQuery:
 
     kinds: tuple[Kind, ...] = ()
     subject: str | None = None
+    subjects: tuple[str, ...] = ()
     seqs: tuple[int, ...] = ()
     principal: str | None = None
     key: str | None = None
@@ -127,7 +164,7 @@ class RecordQuery:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message; `text` is None once erased."""
+    """One message; `text` is None once erased. `said_us` is when it was said, if that was earlier."""
 
     seq: int
     time_us: int
@@ -137,6 +174,7 @@ class Message:
     text: str | None
     source: str
     name: str | None = None
+    said_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +196,36 @@ class MessageQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class LineQuery:
+    """Messages of any conversation that still have their content, oldest first; every filter that is given counts.
+
+    `person` is a message's principal or its name, exactly; times as in `MessageQuery`, positions exclusive.
+    """
+
+    limit: int
+    seqs: tuple[int, ...] = ()
+    conversation_id: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    person: str | None = None
+    after: int | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message in short: `line` is the first `LINE_CHARS_MAX` characters of its text."""
+
+    seq: int
+    time_us: int
+    conversation_id: str
+    role: str
+    principal: str | None
+    name: str | None
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessagePage:
     """`total` matches in all; `older` and `newer` of them lie beyond the page."""
 
@@ -169,7 +237,10 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """Full text over all messages, or those of one conversation or scope; newest first or ranked."""
+    """Full text over all messages, or those of one conversation or scope; newest first or ranked.
+
+    `before` is the position (seq) of the oldest hit seen, exclusive.
+    """
 
     text: str
     limit: int
@@ -177,6 +248,7 @@ class SearchQuery:
     scope: str | None = None
     role: str | None = None
     ranked: bool = False
+    before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +281,21 @@ class Conversation:
     messages: int
     last_seq: int
     last_us: int
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationQuery:
-    """Conversations by last activity, newest first; `before` is the `last_seq` of the last one seen."""
+    """Conversations by last activity, newest first; `before` is the `last_seq` of the last one seen.
+
+    Those that were erased are left out unless `erased` asks for them too.
+    """
 
     limit: int = 20
     scope: str | None = None
     before: int | None = None
     id: str | None = None
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +322,29 @@ class Fault:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Claim:
+    """A head that somebody holds: the log must still have `root` (hex, at least 128 bits) at `size`.
+
+    `by` says who, so that it reads on after "the head that": `you hold`, `this machine remembers`.
+    """
+
+    size: int
+    root: str
+    by: str
+
+    def holds(self, root: str | None) -> bool:
+        """Whether the log's own root at that size (hex; None where it does not reach it) is the claimed one."""
+        return root is not None and root.startswith(self.root)
+
+
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a check found. `level` is the assurance level reached: None, 0 chain, 1 content complete.
+    """What a check found. `level` is the assurance level reached (`domain/assurance.py`), None if there is none.
 
-    `known_head` is None where the caller gave none, else whether the log still has that head.
+    `known_head` is None where the caller gave none, else whether the log still has that head. The three `_to`
+    say how many entries a good signature, a head held elsewhere and an outside witness cover; `since` is the
+    size up to which entries were not read again because the caller vouched for them.
     """
 
     level: int | None
@@ -260,3 +355,8 @@ class Verification:
     head: Head
     fault: Fault | None = None
     known_head: bool | None = None
+    signed_to: int = 0
+    matched_to: int = 0
+    witnessed_to: int = 0
+    since: int = 0
+    remarks: tuple[str, ...] = ()

@@ -42,6 +42,16 @@ it makes no claim about experience, and you need make none.
 """
 """At most 2,000 characters; clients cut at 4,096."""
 
+INSTRUCTIONS_EXCLUDED: Final = """
+The person has excluded the folder of this session from recording: do not call record_message, \
+report_character_vector or validate_character here, they are refused; load_plate returns the Plate alone.
+"""
+
+PLATE_ONLY: Final = """\
+The person has excluded the folder of this session from recording. This is their Plate, the document that each \
+session starts from, and nothing else: there are no ids, and no messages are to be recorded here.
+"""
+
 DIRECTIVE_REINIT: Final = (
     "This instance's reports have moved away from the Plate. When the task at hand is done, between "
     'tasks, call load_plate(instance_id="{instance_id}"), read the Plate again, answer the recall '

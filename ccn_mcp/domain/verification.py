@@ -7,11 +7,12 @@ columns with it. The first fault ends the pass: after it, nothing that follows c
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
+from ccn_mcp.domain.assurance import HOLDER, contradiction
 from ccn_mcp.domain.jcs import loads_trusted
 from ccn_mcp.domain.ledger import (
     COMMIT_TAG,
@@ -26,8 +27,9 @@ from ccn_mcp.domain.ledger import (
     parse_head,
 )
 from ccn_mcp.domain.merkle import EMPTY_ROOT, HASH_BYTES, Frontier
-from ccn_mcp.domain.models import Body, Fault, Verification
-from ccn_mcp.domain.projection import columns_of, scope_of
+from ccn_mcp.domain.models import Body, Claim, Fault, Verification
+from ccn_mcp.domain.projection import ERASABLE, ERASED_SCOPE, Columns, columns_of, kept_columns, scope_of
+from ccn_mcp.domain.verification_types import Row, Start, Tail
 
 PROGRESS_EVERY: Final = 4_096
 _REST: Final = struct.Struct(ENTRY.format.replace("12s16s", ""))
@@ -37,47 +39,6 @@ EMPTY: Final = Head(0, EMPTY_ROOT)
 
 _GENESIS, _MESSAGE, _VECTOR = int(Kind.GENESIS), int(Kind.MESSAGE), int(Kind.VECTOR)
 _REDACTION, _INSTANCE, _CONVERSATION = int(Kind.REDACTION), int(Kind.INSTANCE), int(Kind.CONVERSATION)
-
-
-class Row(NamedTuple):
-    """One entry with its query columns, in the order in which a store hands it over.
-
-    A plain tuple of the same shape will do; `record_kind` is None where the entry has no query row.
-    """
-
-    seq: int
-    time_us: int
-    kind: int
-    leaf: bytes
-    commitment: bytes
-    salt: bytes | None
-    body: bytes | None
-    blob: bytes | None
-    record_kind: int | None
-    n: int | None
-    conversation: str | None
-    subject: str | None
-    role: str | None
-    principal: str | None
-    key: str | None
-    text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What a store says of its own end: compared with what the rows add up to.
-
-    `conversations` gives (id, seq, scope, messages, last_seq), `instances` (id, seq, report), `stray`
-    the number of query rows without an entry.
-    """
-
-    store_id: bytes
-    size: int
-    leaf: bytes
-    frontier: bytes
-    conversations: Iterable[tuple[str, int, str, int, int]]
-    instances: Iterable[tuple[str, int, int | None]]
-    stray: int
 
 
 class _Wrong(Exception):  # never leaves this module
@@ -92,13 +53,22 @@ class _Sums:
 
     tree: Frontier = field(default_factory=Frontier)
     leaf: bytes = NO_LEAF
+    last_us: int = 0
+    begun: int = 0
+    """How many entries there were before the first row."""
+
     messages: int = 0
     regressions: int = 0
     conversations: dict[str, list[int | str]] = field(default_factory=dict)
     instances: dict[str, list[int | None]] = field(default_factory=dict)
-    erased: dict[int, tuple[str | None, str | None]] = field(default_factory=dict)
+    erased: dict[int, tuple[str | None, str | None, str | None]] = field(default_factory=dict)
     redactions: dict[int, Body] = field(default_factory=dict)
-    known: bool | None = None
+    sizes: Sequence[int] = ()
+    """Sizes that somebody claims a root for."""
+
+    roots: dict[int, str] = field(default_factory=dict)
+    """Roots (hex) at those sizes, as far as the rows reach."""
+
     strict: Fault | None = None
     """The first fault that the hashes alone would not show; after it the sums are off, so only hashes count."""
 
@@ -108,33 +78,30 @@ def verify_rows(
     tail: Tail,
     *,
     known_head: str | None = None,
+    claims: Sequence[Claim] = (),
+    start: Start | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Check all rows in order against `tail`; the result carries the first fault, if any.
 
+    With a `start`, only the rows from there on: `tail` then lists the conversations that they belong to, and no
+    instances, and claims about earlier sizes are for the caller to check.
+
+    `claims` are heads that others hold: each must be the root that the rows add up to at its size. `known_head`
+    is the caller's own, and the answer says whether it matched.
+
     Raises:
         BadHead: `known_head` is not a head.
     """
-    wanted = parse_head(known_head) if known_head is not None else None
-    sums = _Sums(known=None if wanted is None else wanted[0] == 0 and EMPTY.matches(known_head or ""))
-    chain_whole = False
-    fault: Fault | None = None
-    try:
-        _check_rows(rows, tail, sums, wanted, progress)
-        _check_head(sums, tail)
-        chain_whole = True
-        fault = sums.strict
-        if fault is None:
-            _check_derived(sums, tail)
-    except (struct.error, TypeError) as exc:
-        # No entry that was ever hashed can hold it, and whoever wrote it has switched SQLite's checks off.
-        at = sums.tree.size
-        fault = sums.strict or Fault("entry", at, None, f"entry {at} holds a value that no entry has: {exc}")
-    except _Wrong as wrong:
-        # A strict fault further up is nearer to where the trouble began.
-        fault = sums.strict or wrong.fault
-    if fault is None and wanted is not None and not sums.known:
-        fault = _other_head(known_head or "", wanted[0], sums.tree)
+    known = None if known_head is None else Claim(*parse_head(known_head), HOLDER)
+    claimed = sorted({*claims, *(() if known is None else (known,))})
+    sums = _begin(tail, start, [claim.size for claim in claimed])
+    fault, chain_whole = _read(rows, tail, sums, progress, partly=start is not None)
+    contradicted = [claim for claim in claimed if not claim.holds(sums.roots.get(claim.size))]
+    if fault is None and contradicted:
+        # The caller's own head first: it is what was asked about.
+        first = known if known is not None and known in contradicted else contradicted[0]
+        fault = contradiction(first, Head(sums.tree.size, sums.tree.root()))
     return Verification(
         level=1 if fault is None else 0 if chain_whole else None,
         entries=sums.tree.size,
@@ -143,26 +110,73 @@ def verify_rows(
         clock_regressions=sums.regressions,
         head=Head(sums.tree.size, sums.tree.root()),
         fault=fault,
-        known_head=sums.known if fault is None or fault.code == "known_head" else None,
+        known_head=None
+        if known is None or (fault is not None and fault.code != "known_head")
+        else known not in contradicted,
+        since=0 if start is None else sums.begun,
     )
+
+
+def _begin(tail: Tail, start: Start | None, sizes: Sequence[int]) -> _Sums:
+    if start is None:
+        sums = _Sums(sizes=sizes)
+    else:
+        sums = _Sums(
+            tree=start.tree,
+            leaf=start.leaf,
+            last_us=start.time_us,
+            begun=start.tree.size,
+            sizes=sizes,
+            conversations=start.conversations,
+        )
+    sums.roots[sums.begun] = sums.tree.root().hex()
+    sums.tree.completed = [] if tail.nodes is not None else None
+    return sums
+
+
+def _read(
+    rows: Iterable[Row],
+    tail: Tail,
+    sums: _Sums,
+    progress: Callable[[int, int], None] | None,
+    *,
+    partly: bool,
+) -> tuple[Fault | None, bool]:
+    """The first fault of the rows and of what the store says of them, and whether the hashes are those of one log."""
+    chain_whole = False
+    try:
+        _check_rows(rows, tail, sums, progress)
+        _check_head(sums, tail)
+        chain_whole = True
+        if sums.strict is None:
+            _check_derived(sums, tail, partly=partly)
+    except (struct.error, TypeError) as exc:
+        # No entry that was ever hashed can hold it, and whoever wrote it has switched SQLite's checks off.
+        at = sums.tree.size
+        wrong_value = Fault("entry", at, None, f"entry {at} holds a value that no entry has: {exc}")
+        return sums.strict or wrong_value, chain_whole
+    except _Wrong as wrong:
+        # A strict fault further up is nearer to where the trouble began.
+        return sums.strict or wrong.fault, chain_whole
+    return sums.strict, chain_whole
 
 
 def _check_rows(  # noqa: C901  # the hot loop: a helper would cost a tenth of it
     rows: Iterable[Row],
     tail: Tail,
     sums: _Sums,
-    wanted: tuple[int, str] | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    tree, previous, last_time = sums.tree, NO_LEAF, 0
+    tree, previous, last_time = sums.tree, sums.leaf, sums.last_us
     pack, pack_rest, add_leaf, store_id = LENGTH.pack, _REST.pack, tree.append, tail.store_id
     no_blob = pack(0)
     fixed = b"\x00" + ENTRY_TAG + store_id
-    stop_at = wanted[0] if wanted is not None else -1
+    stops = iter(sorted(size for size in {*sums.sizes} if size > tree.size))
+    stop_at = next(stops, -1)
     if len(store_id) != STORE_ID_BYTES:
         # Packing would cut it to length, or fill it up.
         raise _Wrong("head", "the identity that the log keeps is not one", None)
-    for expected, row in enumerate(rows):
+    for expected, row in enumerate(rows, tree.size):
         seq, time_us, kind, leaf, commitment, salt, body, blob = row[:8]
         if seq != expected:
             raise _Wrong("gap", f"entry {expected} is missing: the next one there is entry {seq}", expected)
@@ -200,8 +214,9 @@ def _check_rows(  # noqa: C901  # the hot loop: a helper would cost a tenth of i
                 _check_columns(row, sums)
             except _Wrong as wrong:
                 sums.strict = wrong.fault
-        if size == stop_at and wanted is not None:
-            sums.known = tree.root().hex().startswith(wanted[1])
+        if size == stop_at:
+            sums.roots[size] = tree.root().hex()
+            stop_at = next(stops, -1)
         if progress is not None and not size % PROGRESS_EVERY:
             progress(size, tail.size)
     sums.leaf = previous
@@ -255,33 +270,47 @@ def _note_other(sums: _Sums, seq: int, kind: int, body: Body, time_us: int) -> N
         raise _Wrong("genesis", "the log does not begin with its one genesis entry", seq, time_us)
     if kind == _CONVERSATION:
         sums.conversations[str(body.get("conversation"))] = [seq, scope_of(body), 0, seq]
-    elif kind == _INSTANCE:
-        sums.instances.setdefault(str(body.get("instance")), [seq, None])[0] = seq
-    elif kind == _VECTOR:
-        known = sums.instances.get(str(body.get("instance")))
-        if known is not None:
-            known[1] = seq
     elif kind == _REDACTION:
         target = body.get("target")
         if isinstance(target, str) and target.isascii() and target.isdigit():
             sums.redactions[int(target)] = body
+    else:
+        _note_instance(sums, seq, kind, str(body.get("instance")))
+
+
+def _note_instance(sums: _Sums, seq: int, kind: int, instance: str) -> None:
+    if kind == _INSTANCE:
+        sums.instances.setdefault(instance, [seq, None])[0] = seq
+    elif kind == _VECTOR and (known := sums.instances.get(instance)) is not None:
+        known[1] = seq
 
 
 def _note_erased(row: Row, sums: _Sums) -> None:
-    """An erased entry keeps its place, its role and its hashes, and nothing else."""
+    """An erased entry keeps its place, the columns of `kept_columns` and its hashes, and nothing else."""
+    seq, kind = row.seq, row.kind
+    stays = kept_columns(kind, Columns(*row[10:]))
+    wrong: tuple[str, str] | None = None
     if len(row.commitment) != HASH_BYTES:
-        raise _Wrong("entry", f"the content hash of entry {row.seq} is not one", row.seq, row.time_us)
-    if row.seq == 0:
-        raise _Wrong("genesis", "the content of the log's genesis entry is gone", 0, row.time_us)
-    if row.body is not None or row.salt is not None or row.blob is not None:
-        raise _Wrong("content", f"part of the content of entry {row.seq} is gone", row.seq, row.time_us)
-    if row.record_kind != row.kind or (row.subject, row.principal, row.key, row.text) != (None,) * 4:
-        raise _Wrong(
-            "columns", f"entry {row.seq} was erased but queries still see content", row.seq, row.time_us
-        )
-    sums.erased[row.seq] = (row.conversation, row.role)
-    if row.kind == _MESSAGE:
-        _count(sums, row.seq, row.time_us, row.conversation, row.n)
+        wrong = "entry", f"the content hash of entry {seq} is not one"
+    elif seq == 0:
+        wrong = "genesis", "the content of the log's genesis entry is gone"
+    elif row.body is not None or row.salt is not None or row.blob is not None:
+        wrong = "content", f"part of the content of entry {seq} is gone"
+    elif kind not in ERASABLE:
+        wrong = "erased", f"the content of entry {seq} is gone, whose kind is never erased"
+    elif row.record_kind != kind or row[10:] != stays:
+        wrong = "columns", f"entry {seq} was erased but queries still see content"
+    elif kind != _MESSAGE and row.n is not None:
+        wrong = "columns", f"entry {seq} has a position in a conversation but is no message"
+    if wrong is not None:
+        raise _Wrong(*wrong, seq, row.time_us)
+    sums.erased[seq] = (row.conversation, row.role, row.subject)
+    if kind == _MESSAGE:
+        _count(sums, seq, row.time_us, row.conversation, row.n)
+    elif kind == _CONVERSATION:
+        sums.conversations[str(row.conversation)] = [seq, ERASED_SCOPE, 0, seq]
+    else:
+        _note_instance(sums, seq, kind, str(row.subject))
 
 
 def _check_head(sums: _Sums, tail: Tail) -> None:
@@ -303,11 +332,13 @@ def _check_head(sums: _Sums, tail: Tail) -> None:
         )
 
 
-def _check_derived(sums: _Sums, tail: Tail) -> None:
+def _check_derived(sums: _Sums, tail: Tail, *, partly: bool) -> None:
     for seq, seen in sums.erased.items():
         redaction = sums.redactions.get(seq)
-        if redaction is None or seen != (redaction.get("conversation"), redaction.get("role")):
+        if redaction is None or seen != tuple(map(redaction.get, ("conversation", "role", "about"))):
             raise _Wrong("erased", f"the content of entry {seq} is gone without a redaction entry", seq)
+    if sums.tree.completed is not None and sorted(sums.tree.completed) != list(tail.nodes or ()):
+        raise _Wrong("node", "the hashes that proofs are made from are not those of the entries", None)
     if tail.stray:
         raise _Wrong("columns", f"{tail.stray} query rows belong to no entry", None)
     for name, seq, scope, messages, last_seq in tail.conversations:
@@ -319,20 +350,6 @@ def _check_derived(sums: _Sums, tail: Tail) -> None:
     for name, seq, report in tail.instances:
         if sums.instances.pop(name, None) != [seq, report]:
             raise _Wrong("instance", f"the list of instances is wrong about {name}", seq)
-    if sums.instances:
+    if sums.instances and not partly:
         name, kept = next(iter(sums.instances.items()))
         raise _Wrong("instance", f"the instance {name} is missing from the list", kept[0])
-
-
-def _other_head(text: str, size: int, tree: Frontier) -> Fault:
-    if size > tree.size:
-        detail = (
-            f"the log is shorter than the head you hold: you hold {text}, the log ends at "
-            f"{Head(tree.size, tree.root())}; it was cut off, or an older copy was put in its place"
-        )
-    else:
-        detail = (
-            f"the log was rewritten before entry {size}: you hold {text}, and its entries up to there "
-            f"now have another root; it ends at {Head(tree.size, tree.root())}"
-        )
-    return Fault("known_head", None, None, detail)

@@ -19,19 +19,33 @@ from typing import Self
 
 from ccn_mcp import __version__
 from ccn_mcp.domain import jcs, ledger
-from ccn_mcp.domain.erasure import REREAD, TOMBSTONE, key_tombstone, redaction_of, target_of
+from ccn_mcp.domain.assurance import level_of
+from ccn_mcp.domain.erasure import (
+    REREAD,
+    TOMBSTONE,
+    check_erasable,
+    conflict,
+    earlier_of,
+    key_tombstone,
+    redaction_of,
+    target_of,
+)
 from ccn_mcp.domain.errors import (
     BadInput,
     Conflict,
+    ConversationErased,
     IdempotencyConflict,
+    KeyUnusable,
+    NoStore,
     NotFound,
     StoreClosed,
     StoreMoved,
+    TooLarge,
     UnknownConversation,
     UnknownInstance,
 )
 from ccn_mcp.domain.ledger import Head, Kind
-from ccn_mcp.domain.limits import SEARCH_CANDIDATES_MAX, VOTERS_MAX
+from ccn_mcp.domain.limits import ERASURES_PER_BATCH_MAX, LINE_CHARS_MAX, SEARCH_CANDIDATES_MAX, VOTERS_MAX
 from ccn_mcp.domain.merkle import root_of
 from ccn_mcp.domain.models import (
     Appended,
@@ -43,6 +57,10 @@ from ccn_mcp.domain.models import (
     Erasure,
     Fault,
     Group,
+    KeyChange,
+    Line,
+    LineQuery,
+    Maintained,
     Message,
     MessagePage,
     MessageQuery,
@@ -56,7 +74,15 @@ from ccn_mcp.domain.models import (
     StoreInfo,
     Verification,
 )
-from ccn_mcp.domain.projection import ERASED, Columns, columns_of, same_payload, scope_of
+from ccn_mcp.domain.projection import (
+    ERASED_SCOPE,
+    Columns,
+    columns_of,
+    kept_columns,
+    said_us,
+    same_payload,
+    scope_of,
+)
 from ccn_mcp.ports import Progress
 
 SECRET = bytes(range(32))
@@ -188,8 +214,10 @@ class MemoryStore:
             log.leases[columns.subject] = max(log.leases.get(columns.subject, draft.time_us), draft.time_us)
         return Receipt(seq, draft.time_us, row.content(), n)
 
-    async def erase(self, redactions: Sequence[Draft]) -> Erased:
+    async def erase(self, redactions: Sequence[Draft], *, finish: bool = True) -> Erased:  # noqa: ARG002  # of the protocol; nothing is ever pending here
         log = self._open()
+        if len(redactions) > ERASURES_PER_BATCH_MAX:
+            raise TooLarge(f"at most {ERASURES_PER_BATCH_MAX} at once")
         targets = [_target(log, draft) for draft in redactions]
         items = [self._erase(log, draft, row) for draft, row in zip(redactions, targets, strict=True)]
         erased = Erased(tuple(items), log.head(), 0)
@@ -200,24 +228,26 @@ class MemoryStore:
         columns = row.columns
         if row.body is None:
             return Erasure(row.seq, columns.conversation, columns.role, row.n, already=True)
-        recorded = redaction_of(
-            draft,
-            SECRET,
-            conversation=columns.conversation,
-            role=columns.role,
-            text=columns.text,
-            principal=columns.principal,
-            key=columns.key,
-        )
+        recorded = redaction_of(draft, SECRET, row.kind, columns)
         receipt = self._write(log, recorded, jcs.encode(recorded.body))
         row.salt = row.body = row.blob = None
         return Erasure(row.seq, columns.conversation, columns.role, row.n, redaction=receipt.seq)
+
+    async def maintain(self, *, vacuum: bool = False) -> Maintained:
+        done = Maintained(exists=bool(self._open().rows), vacuumed=vacuum and bool(self._log.rows))
+        await asyncio.sleep(0)
+        return done
+
+    async def rotate_key(self, *, lost: bool = False) -> KeyChange:  # noqa: ARG002  # of the protocol
+        if not self._open().rows:
+            raise NoStore("nothing was written yet")
+        raise KeyUnusable("missing", "this store keeps no key")
 
     # ---- reading ----
 
     async def info(self) -> StoreInfo:
         log = self._open()
-        return StoreInfo(log.store_id, log.head())
+        return StoreInfo(log.store_id, log.head(), conversations=len(log.of_kind(Kind.CONVERSATION)))
 
     async def records(self, query: RecordQuery) -> Sequence[Record]:
         log = self._open()
@@ -260,6 +290,23 @@ class MemoryStore:
             newer = 0 if query.before is None else sum(row.seq >= query.before for row in matches)
         return MessagePage(tuple(map(_message, shown)), len(matches), older, newer)
 
+    async def lines(self, query: LineQuery) -> Sequence[Line]:
+        log = self._open()
+        found = [
+            Line(
+                row.seq,
+                row.time_us,
+                row.columns.conversation or "",
+                row.columns.role or "",
+                row.columns.principal,
+                row.text_of("name"),
+                (row.columns.text or "")[:LINE_CHARS_MAX],
+            )
+            for row in log.of_kind(Kind.MESSAGE)
+            if row.body is not None and _is_wanted(row, query)
+        ]
+        return found[: query.limit]
+
     async def search(self, query: SearchQuery) -> SearchPage:
         log = self._open()
         wanted = _wanted(query.text)
@@ -288,18 +335,29 @@ class MemoryStore:
             if (query.id is None or conversation.id == query.id)
             and (query.scope is None or conversation.scope == query.scope)
             and (query.before is None or conversation.last_seq < query.before)
+            and (query.erased or not conversation.erased)
         ][: query.limit]
 
     async def seats(self, *, seen_since_us: int = 0, instance_id: str | None = None) -> Sequence[Seat]:
         log = self._open()
         if instance_id is not None:
-            return [_seat(log, instance_id)] if instance_id in log.leases else []
-        seats = [_seat(log, name) for name, seen_us in log.leases.items() if seen_us >= seen_since_us]
+            return (
+                [seat for seat in [_seat(log, instance_id)] if seat.snapshot]
+                if instance_id in log.leases
+                else []
+            )
+        every = [_seat(log, name) for name, seen_us in log.leases.items() if seen_us >= seen_since_us]
+        seats = [seat for seat in every if seat.snapshot]
         seats.sort(key=lambda seat: seat.seen_us, reverse=True)
         return seats[:VOTERS_MAX]
 
     async def verify(
-        self, *, known_head: str | None = None, progress: Progress | None = None
+        self,
+        *,
+        known_head: str | None = None,
+        progress: Progress | None = None,
+        deep: bool = False,
+        newer: bool = False,
     ) -> Verification:
         log = self._open()
         await asyncio.sleep(0)  # so that nobody who verifies in a loop keeps the others from running
@@ -309,17 +367,30 @@ class MemoryStore:
             known = size <= len(log.rows) and log.head(size).matches(known_head)
             if not known and fault is None:
                 fault = Fault("known_head", None, None, f"the log never had the head {known_head}")
-        times = [row.time_us for row in log.rows]
+        if deep and fault is None:
+            fault = _first_odd_body(log)
+        since = ledger.parse_head(known_head)[0] if newer and known_head is not None else 0
+        rows = log.rows[since:]
+        times = [row.time_us for row in log.rows[max(0, since - 1) :]]
+        matched = 0 if known_head is None or fault is not None else ledger.parse_head(known_head)[0]
         return Verification(
-            level=1 if log.rows and (fault is None or fault.code == "known_head") else None,
+            level=_level(log, fault, matched if not since else 0),
             entries=len(log.rows),
-            messages=len(log.of_kind(Kind.MESSAGE)),
-            erased=sum(row.body is None for row in log.rows),
+            messages=sum(row.kind == Kind.MESSAGE for row in rows),
+            erased=sum(row.body is None for row in rows),
             clock_regressions=sum(later < earlier for earlier, later in pairwise(times)),
             head=log.head(),
             fault=fault,
             known_head=known,
+            matched_to=matched,
+            since=since,
         )
+
+
+def _level(log: MemoryLog, fault: Fault | None, matched: int) -> int | None:
+    if fault is not None:
+        return 0 if fault.code in ("body", "known_head") else None
+    return level_of(1, signed_to=0, matched_to=matched, witnessed_to=0) if log.rows else None
 
 
 # ---- checks before writing -------------------------------------------------------------------------------
@@ -353,16 +424,30 @@ def _find_replay(log: MemoryLog, draft: Draft) -> Receipt | None:
         return None
     for row in log.rows:
         if (row.columns.principal, row.columns.key) == (columns.principal, columns.key):
-            same = row.kind == draft.kind if row.body is None else _says_the_same(row, draft)
-            if not same:
+            if row.body is None:
+                return _erased_answer(row, draft, columns.key)
+            if not _says_the_same(row, draft):
                 raise IdempotencyConflict(f"the key {columns.key!r} came before with another payload")
             return Receipt(row.seq, row.time_us, row.content(), row.n, replayed=True)
     if draft.kind == Kind.MESSAGE and draft.body.get("source") in REREAD:
         # What a hook or an import reads again, whatever key it comes under.
-        for row in log.of_kind(Kind.MESSAGE):
-            if row.body is None and row.columns[:3] == columns[:3] and row.columns.text == columns.text:
-                return Receipt(row.seq, row.time_us, {}, row.n, replayed=True)
+        conversation = columns.conversation
+        while conversation is not None:
+            for row in log.messages(conversation):
+                if row.body is None and (row.columns.role, row.columns.text) == (columns.role, columns.text):
+                    return Receipt(row.seq, row.time_us, {}, row.n, replayed=True)
+            openings = [
+                row for row in log.of_kind(Kind.CONVERSATION) if row.columns.conversation == conversation
+            ]
+            conversation = earlier_of(openings[0].columns.key) if openings else None
     return None
+
+
+def _erased_answer(row: Row, draft: Draft, key: str) -> Receipt:
+    if refusal := conflict(draft.kind, row.kind, row.seq, key):
+        raise refusal
+    left: Body = {"conversation": row.columns.conversation} if row.kind == Kind.CONVERSATION else {}
+    return Receipt(row.seq, row.time_us, left, row.n, replayed=True)
 
 
 def _says_the_same(row: Row, draft: Draft) -> bool:
@@ -373,8 +458,7 @@ def _target(log: MemoryLog, draft: Draft) -> Row:
     seq = target_of(draft)
     if seq >= len(log.rows):
         raise NotFound(f"there is no entry {seq}")
-    if log.rows[seq].kind != Kind.MESSAGE:
-        raise BadInput(f"entry {seq} is no message")
+    check_erasable(log.rows[seq].kind, seq)
     return log.rows[seq]
 
 
@@ -383,6 +467,11 @@ def _check_names(log: MemoryLog, group: Group) -> None:
     instances = set(log.leases)
     for draft in group.drafts:
         columns = columns_of(draft.kind, draft.body)
+        gone = [row for row in log.of_kind(Kind.CONVERSATION) if row.body is None]
+        if draft.kind != Kind.CONVERSATION and columns.conversation in {
+            row.columns.conversation for row in gone
+        } - {None}:
+            raise ConversationErased(f"the conversation {columns.conversation!r} was erased")
         if draft.kind == Kind.MESSAGE or (draft.kind == Kind.INSTANCE and columns.conversation is not None):
             _check_conversation(columns.conversation, conversations)
         if draft.kind == Kind.INSTANCE and columns.subject is not None:
@@ -413,14 +502,27 @@ def _check_conversation(conversation_id: str | None, known: set[str]) -> None:
 
 
 def _fits(row: Row, query: RecordQuery) -> bool:
-    columns = ERASED if row.body is None else row.columns
+    columns = kept_columns(row.kind, row.columns) if row.body is None else row.columns
     return (
         (not query.kinds or row.kind in query.kinds)
         and (query.subject is None or columns.subject == query.subject)
+        and (not query.subjects or columns.subject in query.subjects)
         and (not query.seqs or row.seq in query.seqs)
         and (query.principal is None or columns.principal == query.principal)
         and (query.key is None or columns.key == query.key)
         and (query.after is None or row.seq > query.after)
+    )
+
+
+def _is_wanted(row: Row, query: LineQuery) -> bool:
+    return (
+        (not query.seqs or row.seq in query.seqs)
+        and (query.conversation_id is None or row.columns.conversation == query.conversation_id)
+        and (query.since_us is None or row.time_us >= query.since_us)
+        and (query.until_us is None or row.time_us < query.until_us)
+        and (query.person is None or query.person in (row.columns.principal, row.text_of("name")))
+        and (query.after is None or row.seq > query.after)
+        and (query.before is None or row.seq < query.before)
     )
 
 
@@ -437,6 +539,7 @@ def _message(row: Row) -> Message:
         text=None if row.body is None else columns.text,
         source=row.text_of("source") or "",
         name=row.text_of("name"),
+        said_us=None if row.body is None else said_us(row.content()),
     )
 
 
@@ -448,19 +551,20 @@ def _conversation(log: MemoryLog, opening: Row) -> Conversation:
         id=opening.columns.conversation,
         seq=opening.seq,
         time_us=opening.time_us,
-        scope=scope_of(opening.content()),
+        scope=scope_of(opening.content()) if opening.body is not None else ERASED_SCOPE,
         title=opening.text_of("title"),
         session_id=opening.text_of("session"),
         messages=len(messages),
         last_seq=last.seq,
         last_us=last.time_us,
+        erased=opening.body is None,
     )
 
 
 def _seat(log: MemoryLog, instance_id: str) -> Seat:
     snapshot = [row for row in log.of_kind(Kind.INSTANCE) if row.columns.subject == instance_id][-1]
     reports = [row for row in log.of_kind(Kind.VECTOR) if row.columns.subject == instance_id]
-    report = reports[-1] if reports else None
+    report = reports[-1] if reports and reports[-1].body is not None else None
     return Seat(
         instance_id=instance_id,
         snapshot=snapshot.content(),
@@ -510,8 +614,10 @@ def _in_reach(log: MemoryLog, row: Row, query: SearchQuery) -> bool:
         return False
     if query.role not in (None, row.columns.role):
         return False
+    if query.before is not None and row.seq >= query.before:
+        return False
     return query.scope is None or any(
-        scope_of(opening.content()) == query.scope
+        opening.body is not None and scope_of(opening.content()) == query.scope
         for opening in log.of_kind(Kind.CONVERSATION)
         if opening.columns.conversation == row.columns.conversation
     )
@@ -538,6 +644,13 @@ def _first_fault(log: MemoryLog, progress: Progress | None) -> Fault | None:
         previous = row.leaf
         if progress is not None:
             progress(seq + 1, len(log.rows))
+    return None
+
+
+def _first_odd_body(log: MemoryLog) -> Fault | None:
+    for row in log.rows:
+        if row.body is not None and jcs.encode(jcs.decode(row.body)) != row.body:
+            return Fault("body", row.seq, row.time_us, f"the body of entry {row.seq} is not canonical")
     return None
 
 

@@ -189,6 +189,7 @@ def random_search(rng: random.Random) -> tuple[SearchQuery, list[tuple[str, bool
         scope=rng.choice([None, None, "default", "work", "nowhere"]),
         role=rng.choice([None, None, "user", "assistant"]),
         ranked=rng.random() < 0.3,
+        before=rng.choice([None, None, 0, 7, 25, 1_000]),
     )
     return query, wanted
 
@@ -201,6 +202,7 @@ def found_in(every: Sequence[Known], query: SearchQuery, wanted: Sequence[tuple[
         if query.conversation_id in (None, known.conversation)
         and query.scope in (None, known.scope)
         and query.role in (None, known.role)
+        and (query.before is None or known.seq < query.before)
         and all(
             any(word.startswith(want) if prefix else word == want for word in known.words)
             for want, prefix in wanted

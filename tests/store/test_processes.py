@@ -199,5 +199,7 @@ async def _record(session: Client, name: str) -> list[Json]:
         lines += await asyncio.gather(*(one(number) for number in range(start, start + 3)))
     result = await session.call_tool("verify_chain", {})
     checked = structured(result.model_dump(mode="json", by_alias=True, exclude_none=True))
-    assert (checked["ok"], checked["level"]) == (True, 1), json.dumps(checked)
+    # 2 once the server has signed, which it does every few seconds.
+    assert checked["ok"], json.dumps(checked)
+    assert checked["level"] in (1, 2)
     return lines

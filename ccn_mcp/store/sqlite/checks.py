@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Final
 
 from ccn_mcp.domain import jcs
 from ccn_mcp.domain.errors import (
     BadInput,
+    CcnError,
     Conflict,
+    ConversationErased,
     IdempotencyConflict,
     StoreMoved,
     UnknownConversation,
@@ -16,10 +20,11 @@ from ccn_mcp.domain.errors import (
 )
 from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.models import Body, Draft, Group, Guard, Receipt
-from ccn_mcp.domain.projection import same_payload
+from ccn_mcp.domain.models import Appended, Body, Draft, Group, Guard, Receipt
+from ccn_mcp.domain.projection import ERASED_SCOPE, same_payload
 from ccn_mcp.store.secret import Secret
-from ccn_mcp.store.sqlite import erasure
+from ccn_mcp.store.sqlite import connect, erasure
+from ccn_mcp.store.sqlite.insert import Conversations
 
 
 def checked_body(draft: Draft, *, first: bool) -> bytes:
@@ -42,24 +47,52 @@ def checked_body(draft: Draft, *, first: bool) -> bytes:
     return jcs.encode(body)
 
 
+def refused_by_nothing(groups: Sequence[Group]) -> list[Appended | CcnError | None] | None:
+    """What each group is refused with where there is no store yet; None if one of them can begin one.
+
+    The first to be written would meet an empty store, so this asks one in memory.
+    """
+    refused: list[Appended | CcnError | None] = []
+    with closing(sqlite3.connect(":memory:")) as nothing:
+        for schema in connect.SCHEMAS:
+            nothing.executescript(schema.read_text("utf-8"))
+        for group in groups:
+            try:
+                for index, draft in enumerate(group.drafts):
+                    checked_body(draft, first=not index)
+                check_references(nothing, Conversations(nothing), group)
+            except CcnError as error:
+                refused.append(error)
+            else:
+                return None
+    return refused
+
+
 _NAMED_BY: Final = {Kind.CONVERSATION: "conversation", Kind.INSTANCE: "instance"}
 
 
-def check_references(connection: sqlite3.Connection, group: Group) -> None:
+def check_references(connection: sqlite3.Connection, conversations: Conversations, group: Group) -> None:
     """What a group names must be there, or be opened by the group itself, earlier.
 
     Raises:
-        Conflict, UnknownConversation, UnknownInstance.
+        Conflict, UnknownConversation, ConversationErased, UnknownInstance.
     """
     opened: set[Json] = set()
     instances: set[Json] = set()
     for draft in group.drafts:
         name = draft.body.get("conversation")
+        here = name in opened
+        scope = None if here or name is None else conversations.scope(name)
         if draft.kind == Kind.CONVERSATION:
-            if name in opened or _exists(connection, "conversation", name):
+            if here or scope is not None:
                 raise Conflict(f"the conversation {name!r} exists already; use it as it is")
             opened.add(name)
-        elif _is_unknown(connection, draft, opened):
+        elif scope == ERASED_SCOPE:
+            raise ConversationErased(
+                f"the conversation {name!r} was erased, so nothing more is recorded in it; leave conversation_id "
+                "out to open a new one"
+            )
+        elif scope is None and not here and (draft.kind == Kind.MESSAGE or _names_one(draft)):
             raise UnknownConversation(
                 f"there is no conversation {name!r} in this store; leave conversation_id out to open "
                 "a new one, or call get_history without arguments to list the existing ones"
@@ -67,19 +100,16 @@ def check_references(connection: sqlite3.Connection, group: Group) -> None:
         if draft.kind == Kind.INSTANCE:
             instances.add(draft.body.get("instance"))
     for name in group.touch:
-        if name not in instances and not _exists(connection, "instance", name):
+        if name not in instances and not _is_instance(connection, name):
             raise UnknownInstance(f"there is no instance {name!r} in this store; call load_plate to open one")
 
 
-def _is_unknown(connection: sqlite3.Connection, draft: Draft, opened: set[Json]) -> bool:
-    name = draft.body.get("conversation")
-    needed = draft.kind == Kind.MESSAGE or (draft.kind == Kind.INSTANCE and name is not None)
-    return needed and name not in opened and not _exists(connection, "conversation", name)
+def _names_one(draft: Draft) -> bool:
+    return draft.kind == Kind.INSTANCE and draft.body.get("conversation") is not None
 
 
-def _exists(connection: sqlite3.Connection, table: str, name: Json) -> bool:
-    found = connection.execute(f"SELECT 1 FROM {table} WHERE id = ?", (name,)).fetchone()  # noqa: S608  # two fixed names
-    return found is not None
+def _is_instance(connection: sqlite3.Connection, name: str) -> bool:
+    return connection.execute("SELECT 1 FROM instance WHERE id = ?", (name,)).fetchone() is not None
 
 
 def check_guard(connection: sqlite3.Connection, guard: Guard) -> None:

@@ -23,18 +23,20 @@ from ccn_mcp.domain.errors import (
 )
 from ccn_mcp.domain.limits import WAL_PAGES_MAX
 from ccn_mcp.domain.merkle import Frontier
+from ccn_mcp.store.folders import make_folders
 from ccn_mcp.store.lock import Turnstile
 
 APPLICATION_ID: Final = 0x63636E31
 """`ccn1`, in the file's header; `file` and `doctor` show it."""
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 BUSY_S: Final = 5.0
 """How long SQLite itself waits; the turnstile makes such waits rare."""
 
 PAGE_BYTES: Final = 4_096
 CACHE_KIB: Final = 2_048
-SCHEMA: Final = Path(__file__).with_name("schema.sql")
+SCHEMAS: Final = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "schema_2.sql"))
+"""What each format version adds to the one before, from version 1 on: a new file runs through all of them."""
 
 Identity = tuple[int, int]
 """Device and inode: whether the path still names the file that is open."""
@@ -45,17 +47,21 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def identity_of(path: Path) -> Identity | None:
+def identity_of(path: Path | str) -> Identity | None:
     """The identity of the file at `path`, None if there is none."""
+    found = _look(path)
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _look(path: Path | str) -> os.stat_result | None:
     try:
-        found = path.stat()
+        return os.stat(path)  # noqa: PTH116  # asked thrice at every append, and a new Path costs more than the answer
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
         raise StoreUnavailable(
             f"cannot look at {path}: {exc.strerror}; check its folder's permissions"
         ) from exc
-    return found.st_dev, found.st_ino
 
 
 class Opened(NamedTuple):
@@ -67,7 +73,7 @@ class Opened(NamedTuple):
 
 def companions_of(path: Path) -> tuple[Identity | None, ...]:
     """The identities of the store's -wal and -shm files."""
-    return tuple(identity_of(path.with_name(path.name + suffix)) for suffix in ("-wal", "-shm"))
+    return identity_of(f"{path}-wal"), identity_of(f"{path}-shm")
 
 
 def still_there(path: Path, opened: Opened) -> bool:
@@ -75,17 +81,26 @@ def still_there(path: Path, opened: Opened) -> bool:
 
     Raises:
         StoreUnavailable: the file is gone, or another one would be read through its write-ahead log. SQLite would
-            mix the two, and the newcomer would be overwritten at the next checkpoint.
+            mix the two, and the newcomer would be overwritten at the next checkpoint. Or the log itself is gone:
+            SQLite would go on writing to it, where no other process and no next start finds it.
     """
     found = identity_of(path)
+    companions = companions_of(path)
     if found == opened.file:
+        if companions != opened.companions and any(
+            then not in (None, now) for now, then in zip(companions, opened.companions, strict=True)
+        ):
+            raise StoreUnavailable(
+                f"{path}-wal or {path.name}-shm was removed while it was in use; nothing was written. Stop every "
+                "program that uses it, which saves what they hold, then start again"
+            )
         return True
     if found is None:
         raise StoreUnavailable(
             f"{path} was removed while it was in use; nothing was written to the file that is gone. "
             "Put it back, or restart to begin a new store"
         )
-    left = [now for now, then in zip(companions_of(path), opened.companions, strict=True) if now == then]
+    left = [now for now, then in zip(companions, opened.companions, strict=True) if now == then]
     if any(left) and not is_empty(path):
         raise StoreUnavailable(
             f"{path} was replaced while it was in use; neither file was read or written. Stop every program that "
@@ -108,8 +123,14 @@ def discard_leftovers(path: Path) -> None:
     Called under the turnstile for a file of 0 bytes: SQLite itself would remove the -wal, but use the -shm.
     """
     for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).unlink()
+        left = path.with_name(path.name + suffix)
+        try:
+            left.unlink(missing_ok=True)
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"cannot remove {left}, which is left of a store that was deleted: {exc.strerror}; nothing was "
+                "written. Remove it yourself, or choose another place with --db or CCN_DB"
+            ) from exc
 
 
 def is_empty(path: Path) -> bool:
@@ -118,14 +139,9 @@ def is_empty(path: Path) -> bool:
     Raises:
         StoreUnavailable: `path` is a directory.
     """
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    found = _look(path)
+    if found is None:
         return True
-    except OSError as exc:
-        raise StoreUnavailable(
-            f"cannot look at {path}: {exc.strerror}; check its folder's permissions"
-        ) from exc
     if stat.S_ISDIR(found.st_mode):
         raise StoreUnavailable(f"{path} is a folder; name a file in it, such as {path / 'ccn.db'}")
     return found.st_size == 0
@@ -137,10 +153,7 @@ def make_file(path: Path) -> None:
     An existing file is left alone, unopened: closing a descriptor would drop this process's POSIX locks on it.
     """
     try:
-        # One by one: `parents=True` would make all but the last with the account's umask.
-        for folder in (*reversed(path.parent.parents), path.parent):
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700, exist_ok=True)
+        make_folders(path.parent)
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except PermissionError as exc:
@@ -208,7 +221,7 @@ def connect_to_read(path: Path, wait_s: float) -> Connection | None:
     connection = connect(path, wait_s)
     try:
         connection.execute("PRAGMA query_only = ON")
-        ready = read_format(connection, path) == FORMAT_VERSION
+        ready = read_format(connection, path) > 0
     except BaseException:
         connection.close()
         raise
@@ -270,7 +283,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     WAL has to be set outside of a transaction. Everything else is one transaction, so a file is either
     not there yet or whole.
     """
-    if read_format(connection, path) == FORMAT_VERSION:
+    version = read_format(connection, path)
+    if version == FORMAT_VERSION:
         return
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
@@ -280,8 +294,9 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         )
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _statements(SCHEMA.read_text("utf-8")):
-            connection.execute(statement)
+        for schema in SCHEMAS[version:]:
+            for statement in _statements(schema.read_text("utf-8")):
+                connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         connection.execute("COMMIT")
@@ -292,9 +307,10 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @cache
-def _definitions() -> frozenset[tuple[str, str, str]]:
+def _definitions(version: int) -> frozenset[tuple[str, str, str]]:
     with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(SCHEMA.read_text("utf-8"))
+        for schema in SCHEMAS[:version]:
+            fresh.executescript(schema.read_text("utf-8"))
         return frozenset(fresh.execute(DEFINITIONS))
 
 
@@ -307,8 +323,9 @@ DEFINITIONS: Final = (
 
 def changed_definitions(connection: sqlite3.Connection) -> list[str]:
     """Names of tables, indexes, views and triggers that are not those of the format: added, gone or other."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     found = frozenset(connection.execute(DEFINITIONS))
-    return sorted({name for _, name, _ in found ^ _definitions()})
+    return sorted({name for _, name, _ in found ^ _definitions(version)})
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ holds; a group that is refused leaves the others alone.
 
 from __future__ import annotations
 
-import secrets
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,22 +15,26 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ccn_mcp import __version__
-from ccn_mcp.domain import jcs, ledger
-from ccn_mcp.domain.errors import (
-    CcnError,
-    NotFound,
-)
+from ccn_mcp.domain import ledger
+from ccn_mcp.domain.assurance import GENESIS_KEY_FIELD
+from ccn_mcp.domain.errors import CcnError, NoStore, NotFound, TooLarge
 from ccn_mcp.domain.ledger import Head, Kind
-from ccn_mcp.domain.limits import STORE_WAIT_S_MAX, WAL_PAGES_MAX
-from ccn_mcp.domain.merkle import EMPTY_ROOT, Frontier
-from ccn_mcp.domain.models import Appended, Body, Draft, Erased, Group, Receipt
-from ccn_mcp.domain.projection import columns_of, scope_of
+from ccn_mcp.domain.limits import ERASURES_PER_BATCH_MAX, STORE_WAIT_S_MAX, WAL_PAGES_MAX
+from ccn_mcp.domain.merkle import EMPTY_ROOT
+from ccn_mcp.domain.models import Appended, Body, Draft, Erased, Group, KeyChange, Maintained, Receipt
+from ccn_mcp.ports import Keeper
 from ccn_mcp.store.lock import Turnstile
+from ccn_mcp.store.nobody import NOBODY
 from ccn_mcp.store.secret import Secret, no_secret
-from ccn_mcp.store.sqlite import checks, connect, erasure
+from ccn_mcp.store.sqlite import checks, connect, erasure, maintenance, rotation, signing
+from ccn_mcp.store.sqlite.insert import Inserts
+from ccn_mcp.store.sqlite.tail import read_tail
 
 PAGES_PER_BATCH: Final = 10
 PAGES_PER_DRAFT: Final = 2
+SIGN_EVERY_S: Final = 5.0
+"""How long a head may stay unsigned while its process runs; on a normal end it is signed at once."""
+
 PENDING_RETRY_S: Final = 1.0
 """Appends finish a pending erasure, but ask no more often than this whether the readers have gone."""
 
@@ -41,21 +45,7 @@ Outcome = Appended | CcnError
 
 def random_salt() -> bytes:
     """16 random bytes per entry: what makes an erased body unguessable."""
-    return secrets.token_bytes(ledger.SALT_BYTES)
-
-
-class _Tail:
-    """The end of the log as it is extended: what `log` holds after the commit."""
-
-    __slots__ = ("leaf", "store_id", "tree")
-
-    def __init__(self, store_id: bytes, leaf: bytes, tree: Frontier) -> None:
-        self.store_id = store_id
-        self.leaf = leaf
-        self.tree = tree
-
-    def head(self) -> Head:
-        return Head(self.tree.size, self.tree.root())
+    return os.urandom(ledger.SALT_BYTES)
 
 
 class SqliteLog:
@@ -70,13 +60,25 @@ class SqliteLog:
         *,
         salt: Callable[[], bytes] = random_salt,
         secret: Secret = no_secret,
+        keeper: Keeper = NOBODY,
         wait_s: float = STORE_WAIT_S_MAX,
         wal_pages_max: int = WAL_PAGES_MAX,
     ) -> None:
         self._path = connect.real_path(path)
         self._salt = salt
         self._secret = secret
+        self._keeper = keeper
+        self._signed_at = time.monotonic()
+        self.unsigned = False
+        """Whether this process has appended since it last signed."""
+
+        self._own: tuple[bytes, Head] | None = None
+
         self._pending_since: float | None = None
+        self._batches = 0
+        self._merging: tuple[int, int] | None = None
+        self._merge_pages = erasure.MERGE_PAGES
+        self._chores = maintenance.Chores(self._path)
         self._wait_s = wait_s
         self._wal_pages_max = wal_pages_max
         self._wal_pages = 0
@@ -94,24 +96,33 @@ class SqliteLog:
         Raises:
             StoreError: nothing of the batch was written.
         """
+        # A store that nothing was written to would be a file without a genesis.
+        new = self._turnstile is None and connect.is_empty(self._path)
+        if new and (refused := checks.refused_by_nothing(groups)) is not None:
+            return refused
         with self._turn() as connection:
 
-            def work(tail: _Tail) -> list[tuple[Receipt, ...] | CcnError | None]:
+            def work(inserts: Inserts) -> list[tuple[Receipt, ...] | CcnError | None]:
                 return [
-                    self._group(connection, tail, group) if wanted(index) else None
+                    self._group(inserts, group) if wanted(index) else None
                     for index, group in enumerate(groups)
                 ]
 
             results, head = self._transaction(connection, work)
-            self._checkpoint_if_long(connection, groups)
+            self._batches += 1
+            self._checkpoint_if_long(connection)
         return [Appended(result, head) if isinstance(result, tuple) else result for result in results]
 
-    def erase(self, redactions: Sequence[Draft]) -> Erased:
-        """Erase and clean up as one batch of its own. See `Store.erase`; creates no store.
+    def erase(self, redactions: Sequence[Draft], *, finish: bool = True) -> Erased:
+        """Erase as one batch of its own, then clean up in turns of their own. See `Store.erase`; creates no store.
 
         Raises:
-            NotFound, BadInput, StoreError: nothing was erased.
+            NotFound, BadInput, TooLarge, StoreError: nothing was erased.
         """
+        if len(redactions) > ERASURES_PER_BATCH_MAX:
+            raise TooLarge(
+                f"{len(redactions):,} erasures at once; at most {ERASURES_PER_BATCH_MAX} are one batch"
+            )
         if connect.is_empty(self._path):
             if redactions:
                 raise NotFound(f"there is no store at {self._path} yet, so there is nothing to erase")
@@ -121,19 +132,93 @@ class SqliteLog:
         with self._turn() as connection:
             items, head = self._transaction(
                 connection,
-                lambda tail: erasure.erase(
-                    connection,
-                    redactions,
-                    self._secret,
-                    lambda draft: self._insert(connection, tail, draft, jcs.encode(draft.body)),
-                ),
+                lambda inserts: erasure.erase(connection, redactions, self._secret, inserts.insert),
             )
-            pending = erasure.finish(connection, erasure.WAIT_MS)
+            pending = erasure.pending(connection)
             self._pending_since = time.monotonic() if pending else None
+            if connect.wal_bytes(self._path) > self._wal_pages_max * connect.PAGE_BYTES:
+                with suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        while finish and pending:
+            more, pending = self.tidy()
+            finish = more
         return Erased(items, head, pending)
 
+    def tidy(self) -> tuple[bool, int]:
+        """One turn of cleaning up after erasures: whether the next one can go on at once, and how many stay pending."""
+        with self._turn() as connection:
+            # Where somebody wrote meanwhile, the merge begins again: twice as much at a time comes to an end.
+            version = connection.execute("PRAGMA data_version").fetchone()[0], self._batches
+            if self._merging is not None:
+                self._merge_pages *= 1 if version == self._merging else 2
+            else:
+                self._merge_pages = erasure.MERGE_PAGES
+            if not erasure.merge(connection, self._merge_pages):
+                self._merging = version
+                return True, erasure.pending(connection)
+            self._merging = None
+            pending = erasure.finish(connection, erasure.WAIT_MS)
+            self._pending_since = time.monotonic() if pending else None
+            return False, pending
+
+    def maintain(self, *, vacuum: bool = False) -> Maintained:
+        """See `Store.maintain`; creates no store."""
+        if connect.is_empty(self._path):
+            return Maintained(exists=False)
+        self.sign()
+        return maintenance.maintain(self._path, self._turn, self.tidy, vacuum=vacuum)
+
+    def has_chores(self) -> bool:
+        """Whether a quiet moment should be used for `do_chores`."""
+        return self._connection is not None and (self._pending_since is not None or self._chores.due())
+
+    def do_chores(self, quiet: Callable[[], bool] = lambda: True) -> None:
+        """Housekeeping in short turns, as long as it stays `quiet`; what cannot be done now is left for later."""
+        while self._pending_since is not None and quiet() and self.tidy()[0]:
+            pass
+        with self._turn() as connection:
+            self._chores.do(connection)
+
+    def sign(self) -> None:
+        """Sign the head, where there is a key and it is not signed yet; a transaction of its own.
+
+        Raises:
+            StoreError: nothing was signed. What was appended stays as it is.
+        """
+        self._signed_at, self.unsigned = time.monotonic(), False
+        with self._turn() as connection:
+            # What was changed behind this process's back must not get its signature.
+            signing.check_memory(connection, self._path, self._keeper, self._own)
+            signed, _ = self._transaction(
+                connection,
+                lambda inserts: signing.sign(connection, inserts.tail, self._keeper, inserts.insert),
+            )
+        if signed is not None:
+            # Only now: a head that is remembered and not there after a power cut would look like forgery.
+            self._keeper.remember(*signed)
+
+    def rotate_key(self, *, lost: bool = False) -> KeyChange:
+        """See `Store.rotate_key`; creates no store."""
+        if connect.is_empty(self._path):
+            raise NoStore(f"there is no store at {self._path} yet, so it has no key to change")
+        with self._turn() as connection:
+
+            def work(inserts: Inserts) -> rotation.Announced:
+                return rotation.announce(connection, inserts.tail, self._keeper, inserts.insert, lost=lost)
+
+            announced, _ = self._transaction(connection, work)
+        rotation.take_over(announced, self._keeper, self.sign)
+        return announced.change
+
+    def sign_in_s(self) -> float | None:
+        """Seconds until the head is to be signed; None if there is nothing to sign."""
+        return max(0.0, self._signed_at + SIGN_EVERY_S - time.monotonic()) if self.unsigned else None
+
     def close(self) -> None:
-        """Close under the turnstile, because the last connection to close checkpoints."""
+        """Sign, then close under the turnstile, because the last connection to close checkpoints."""
+        if self.unsigned:
+            with suppress(CcnError):  # the next process signs
+                self.sign()
         turnstile, connection = self._turnstile, self._connection
         self._connection = self._turnstile = self.opened = None
         if turnstile is None:
@@ -153,6 +238,11 @@ class SqliteLog:
             if self._turnstile is None:
                 if connect.is_empty(self._path):
                     connect.make_file(self._path)
+                # Another application's database is refused here, before anything is put beside it.
+                elif not self._path.with_name(f"{self._path.name}.lock").exists() and (
+                    reader := connect.connect_to_read(self._path, self._wait_s)
+                ):
+                    reader.close()
                 self._turnstile = Turnstile(self._path, self._wait_s)
             with self._turnstile:
                 yield self._open()
@@ -170,6 +260,7 @@ class SqliteLog:
         connection = connect.connect(self._path, self._wait_s)
         try:
             connect.migrate(connection, self._path)
+            signing.check_memory(connection, self._path, self._keeper, self._own)
             # Left behind by a process that ended before its readers did: the next append tries again.
             self._pending_since = 0.0 if erasure.pending(connection) else None
         except BaseException:
@@ -188,11 +279,7 @@ class SqliteLog:
         if connection is not None:
             connection.close()
 
-    def _checkpoint_if_long(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> None:
-        # Estimated: the WAL is reused from its start and keeps its size, so the file does not tell.
-        drafts = [draft for group in groups for draft in group.drafts]
-        written = sum(len(draft.blob) + 2 * len(str(draft.body.get("text", ""))) for draft in drafts)
-        self._wal_pages += PAGES_PER_BATCH + PAGES_PER_DRAFT * len(drafts) + 2 * written // connect.PAGE_BYTES
+    def _checkpoint_if_long(self, connection: sqlite3.Connection) -> None:
         if self._wal_pages > self._wal_pages_max:
             # PASSIVE never waits for readers. What it cannot copy now, a later one will.
             # The batch is durable already, so a failure here (a full disk) must not be told as its failure.
@@ -200,21 +287,23 @@ class SqliteLog:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._wal_pages = 0
         if self._pending_since is not None and time.monotonic() - self._pending_since > PENDING_RETRY_S:
-            self._pending_since = time.monotonic() if erasure.finish(connection) else None
+            # One step: an append that finds a large index unmerged must not pay for all of it.
+            done = erasure.merge(connection)
+            self._pending_since = time.monotonic() if not done or erasure.finish(connection) else None
 
     # ---- one batch ----
 
-    def _transaction(self, connection: sqlite3.Connection, work: Callable[[_Tail], T]) -> tuple[T, Head]:
+    def _transaction(self, connection: sqlite3.Connection, work: Callable[[Inserts], T]) -> tuple[T, Head]:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            tail = _read_tail(connection, self._path)
+            tail = read_tail(connection, self._path)
             before = tail.tree.size
-            result = work(tail)
+            inserts = Inserts(connection, tail, self._salt)
+            result = work(inserts)
+            inserts.flush()
             if tail.tree.size != before:
-                connection.execute(
-                    _FIRST_TAIL if before == 0 else _NEXT_TAIL,
-                    (tail.store_id, tail.tree.size, tail.leaf, tail.tree.to_bytes()),
-                )
+                self.unsigned = True
+                tail.write(connection, first=before == 0)
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -222,103 +311,39 @@ class SqliteLog:
             if connection.in_transaction:  # else no later BEGIN would succeed
                 self._disconnect()
             raise
-        return result, tail.head()
+        # Estimated: the WAL is reused from its start and keeps its size, so the file does not tell.
+        self._wal_pages += PAGES_PER_BATCH + PAGES_PER_DRAFT * (tail.tree.size - before)
+        self._wal_pages += 4 * inserts.content_bytes // connect.PAGE_BYTES
+        head = tail.head()
+        self._own = tail.store_id, head
+        return result, head
 
-    def _group(
-        self, connection: sqlite3.Connection, tail: _Tail, group: Group
-    ) -> tuple[Receipt, ...] | CcnError:
+    def _group(self, inserts: Inserts, group: Group) -> tuple[Receipt, ...] | CcnError:
         # Everything that can refuse a group is asked before its first write, so a refused one needs no
         # savepoint: releasing one makes the full-text index flush, per message instead of per batch.
+        connection, drafts = inserts.connection, group.drafts
         try:
-            bodies = [checks.checked_body(draft, first=not index) for index, draft in enumerate(group.drafts)]
+            bodies = [checks.checked_body(draft, first=not index) for index, draft in enumerate(drafts)]
+            inserts.settle(group)
             # A replay before the guard: the answer to a guarded append may have been lost on its way.
-            if (
-                group.drafts
-                and (replay := checks.find_replay(connection, group.drafts[0], self._secret)) is not None
-            ):
+            if drafts and (replay := checks.find_replay(connection, drafts[0], self._secret)) is not None:
                 return (replay,)
             if group.guard is not None:
                 checks.check_guard(connection, group.guard)
-            checks.check_references(connection, group)
+            checks.check_references(connection, inserts.conversations, group)
         except CcnError as error:
             return error
-        if group.drafts and tail.tree.size == 0:
-            genesis = _genesis(group.drafts[0].time_us)
-            self._insert(connection, tail, genesis, jcs.encode(genesis.body))
-        receipts = [
-            self._insert(connection, tail, draft, body)
-            for draft, body in zip(group.drafts, bodies, strict=True)
-        ]
+        tail = inserts.tail
+        if drafts and tail.tree.size == 0:
+            inserts.insert(_genesis(drafts[0].time_us, self._keeper.key(tail.store_id, create=True)))
+        receipts = [inserts.insert(draft, body) for draft, body in zip(drafts, bodies, strict=True)]
         for instance, seen_us in group.touch.items():
             connection.execute("UPDATE instance SET seen = max(seen, ?) WHERE id = ?", (seen_us, instance))
         return tuple(receipts)
 
-    def _insert(self, connection: sqlite3.Connection, tail: _Tail, draft: Draft, body: bytes) -> Receipt:
-        seq, salt = tail.tree.size, self._salt()
-        committed = ledger.commitment(salt, body, draft.blob)
-        leaf = ledger.leaf_hash(
-            ledger.entry_bytes(tail.store_id, seq, draft.time_us, draft.kind, tail.leaf, committed)
-        )
-        connection.execute(
-            "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (seq, draft.time_us, int(draft.kind), leaf, committed, salt, body, draft.blob),
-        )
-        n = _index(connection, seq, draft)
-        tail.tree.append(leaf)
-        tail.leaf = leaf
-        return Receipt(seq, draft.time_us, draft.body, n)
 
-
-_FIRST_TAIL: Final = "INSERT INTO log VALUES (1, ?, ?, ?, ?)"
-_NEXT_TAIL: Final = "UPDATE log SET store_id = ?, size = ?, leaf = ?, frontier = ? WHERE id = 1"
-
-
-def _genesis(time_us: int) -> Draft:
+def _genesis(time_us: int, key: str | None) -> Draft:
     body: Body = {"format": "ccn.entry/1", "program": f"ccn_mcp {__version__}"}
+    if key is not None:
+        body[GENESIS_KEY_FIELD] = key
     return Draft(Kind.GENESIS, time_us, body)
-
-
-def _read_tail(connection: sqlite3.Connection, path: Path) -> _Tail:
-    row = connection.execute(
-        "SELECT l.store_id, l.size, l.leaf, l.frontier, e.leaf FROM log l LEFT JOIN entry e ON e.seq = l.size - 1"
-    ).fetchone()
-    if row is not None:
-        store_id, size, leaf, frontier, last = row
-        # Going on from a wrong end would break the chain for good, and at an innocent entry.
-        if leaf != last:
-            raise connect.contradiction(path, "the head is not that of the last entry")
-        return _Tail(store_id, leaf, connect.frontier_of(path, size, frontier))
-    return _Tail(secrets.token_bytes(ledger.STORE_ID_BYTES), ledger.NO_LEAF, Frontier())
-
-
-def _index(connection: sqlite3.Connection, seq: int, draft: Draft) -> int | None:
-    """Write the query columns of one entry; returns a message's position in its conversation."""
-    columns = columns_of(draft.kind, draft.body)
-    n: int | None = None
-    if draft.kind == Kind.MESSAGE:
-        rows = connection.execute(
-            "UPDATE conversation SET messages = messages + 1, last_seq = ? WHERE id = ? RETURNING messages",
-            (seq, columns.conversation),
-        ).fetchall()
-        n = rows[0][0]
-    elif draft.kind == Kind.CONVERSATION:
-        connection.execute(
-            "INSERT INTO conversation VALUES (?, ?, ?, 0, ?)",
-            (columns.conversation, seq, scope_of(draft.body), seq),
-        )
-    elif draft.kind == Kind.INSTANCE:
-        connection.execute(
-            "INSERT INTO instance VALUES (?1, ?2, NULL, ?3) "
-            "ON CONFLICT (id) DO UPDATE SET seq = ?2, seen = max(seen, ?3)",
-            (columns.subject, seq, draft.time_us),
-        )
-    elif draft.kind == Kind.VECTOR:
-        connection.execute("UPDATE instance SET report = ? WHERE id = ?", (seq, columns.subject))
-    connection.execute(
-        "INSERT INTO record (seq, kind, n, conversation, subject, role, principal, key, text) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (seq, int(draft.kind), n, *columns),
-    )
-    if columns.text is not None:
-        connection.execute("INSERT INTO message_fts (rowid, text) VALUES (?, ?)", (seq, columns.text))
-    return n

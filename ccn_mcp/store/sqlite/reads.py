@@ -12,10 +12,12 @@ from unicodedata import normalize
 
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.limits import SEARCH_CANDIDATES_MAX, VOTERS_MAX
+from ccn_mcp.domain.limits import LINE_CHARS_MAX, SEARCH_CANDIDATES_MAX, VOTERS_MAX
 from ccn_mcp.domain.models import (
     Conversation,
     ConversationQuery,
+    Line,
+    LineQuery,
     Message,
     MessageQuery,
     Record,
@@ -24,22 +26,48 @@ from ccn_mcp.domain.models import (
     SearchQuery,
     Seat,
 )
+from ccn_mcp.domain.projection import said_us
 from ccn_mcp.store.sqlite.checks import parse_body
 
 SqlRow = Sequence[Any]
 Sql = tuple[str, list[Any]]
 
-HEAD: Final = "SELECT store_id, size, frontier, (SELECT count(*) FROM erasure) FROM log"
+HEAD: Final = (
+    "SELECT store_id, size, frontier, (SELECT count(*) FROM erasure WHERE seq >= 0), "
+    "(SELECT count(*) FROM conversation) FROM log"
+)
 
 VERIFY_ROWS: Final = (
     "SELECT e.seq, e.time, e.kind, e.leaf, e.commitment, e.salt, e.body, e.blob, "
     "r.kind, r.n, r.conversation, r.subject, r.role, r.principal, r.key, r.text "
     "FROM entry e LEFT JOIN record r USING (seq) ORDER BY e.seq"
 )
+VERIFY_NEW_ROWS: Final = VERIFY_ROWS.replace(" ORDER BY", " WHERE e.seq >= ? ORDER BY")
 VERIFY_TAIL: Final = "SELECT store_id, size, leaf, frontier FROM log"
 VERIFY_CONVERSATIONS: Final = "SELECT id, seq, scope, messages, last_seq FROM conversation"
 VERIFY_INSTANCES: Final = "SELECT id, seq, report FROM instance"
 VERIFY_ENTRIES: Final = "SELECT count(*) FROM entry"
+VERIFY_NEW_CONVERSATIONS: Final = f"{VERIFY_CONVERSATIONS} WHERE last_seq >= ?"
+VERIFY_LAST_BEFORE: Final = (
+    "SELECT seq, n FROM record WHERE kind = 1 AND conversation = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+)
+VERIFY_NEW_NODES: Final = (
+    "WITH levels (level) AS (VALUES (1), (2), (3), (4), (5), (6), (7)) "
+    "SELECT n.level, n.i, n.hash FROM levels l CROSS JOIN node n ON n.level = l.level "
+    "AND n.i >= ? >> (8 * l.level) ORDER BY 1, 2"
+)
+"""Subtrees that end after the first ? entries; level by level, so that none of the others is read."""
+
+VERIFY_NODES: Final = "SELECT level, i, hash FROM node ORDER BY level, i"
+VERIFY_NOTES: Final = "SELECT size, note FROM checkpoint ORDER BY size"
+VERIFY_KEYS: Final = (
+    "SELECT seq, body FROM entry WHERE seq = 0 UNION ALL SELECT e.seq, e.body FROM record r JOIN entry e USING (seq) "
+    "WHERE r.kind <> 1 AND r.kind = 5 ORDER BY 1"
+)
+VERIFY_SEEN: Final = (
+    "SELECT e.seq, e.body FROM record r JOIN entry e USING (seq) "
+    "WHERE r.kind <> 1 AND r.kind = 2 ORDER BY r.seq DESC LIMIT ?"
+)
 VERIFY_STRAY: Final = "SELECT (SELECT count(*) FROM record) - (SELECT count(*) FROM entry)"
 
 # ---- entries ----
@@ -57,6 +85,9 @@ def records(query: RecordQuery) -> Sql:
     if query.subject is not None:
         where.append("r.subject = ?")
         values.append(query.subject)
+    if query.subjects:
+        where.append(f"r.subject IN ({','.join('?' * len(query.subjects))})")
+        values += query.subjects
     if query.kinds:
         where.append(f"r.kind IN ({','.join('?' * len(query.kinds))})")
         values += map(int, query.kinds)
@@ -95,6 +126,7 @@ def message(row: SqlRow) -> Message:
         row[5],
         str(body.get("source", "")),
         name if isinstance(name, str) else None,
+        said_us(body),
     )
 
 
@@ -135,71 +167,126 @@ def page(query: MessageQuery) -> Sql:
     return sql, [*values, query.limit]
 
 
-def count(query: MessageQuery, *, below: int | None = None, above: int | None = None) -> Sql:
-    """How many messages match the filters, all or those below or above a position."""
+def counts(query: MessageQuery, below: int) -> Sql:
+    """How many messages match the filters, and how many of them lie below a position, in one pass."""
     where, values = _filters(query)
-    if below is not None:
-        where += " AND r.seq < ?"
-        values.append(below)
-    if above is not None:
-        where += " AND r.seq > ?"
-        values.append(above)
-    if is_plain(query):
-        return f"SELECT count(*) FROM record r WHERE {where}", values
-    return f"SELECT count(*) FROM record r JOIN entry e USING (seq) WHERE {where}", values
+    timed = query.since_us is not None or query.until_us is not None
+    joined = "record r JOIN entry e USING (seq)" if timed else "record r"
+    return f"SELECT count(*), count(*) FILTER (WHERE r.seq < ?) FROM {joined} WHERE {where}", [below, *values]
+
+
+def lines(query: LineQuery) -> Sql:
+    """Messages that still have their content, in short."""
+    where, values = ["r.kind = 1", "e.body IS NOT NULL"], list[Any]()
+    name = "json_extract(CAST(e.body AS TEXT), '$.name')"
+    if query.seqs:
+        where.append(f"r.seq IN ({','.join('?' * len(query.seqs))})")
+        values += query.seqs
+    if query.person is not None:
+        where.append(f"(r.principal = ? OR {name} = ?)")
+        values += [query.person, query.person]
+    for column, value in (
+        ("r.conversation = ?", query.conversation_id),
+        ("e.time >= ?", query.since_us),
+        ("e.time < ?", query.until_us),
+        ("r.seq > ?", query.after),
+        ("r.seq < ?", query.before),
+    ):
+        if value is not None:
+            where.append(column)
+            values.append(value)
+    sql = (
+        f"SELECT r.seq, e.time, r.conversation, r.role, r.principal, {name}, substr(r.text, 1, {LINE_CHARS_MAX}) "
+        f"FROM record r JOIN entry e USING (seq) WHERE {' AND '.join(where)} ORDER BY r.seq LIMIT ?"
+    )
+    return sql, [*values, query.limit]
+
+
+def line(row: SqlRow) -> Line:
+    """A row of `lines`."""
+    return Line(row[0], row[1], row[2], row[3], row[4], row[5], row[6] or "")
 
 
 TOTAL: Final = "SELECT messages FROM conversation WHERE id = ?"
+BELOW: Final = (
+    "SELECT n FROM record WHERE kind = 1 AND conversation = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+)
+"""How many messages of a conversation lie below a position: the last one's number, so nothing is counted."""
 
 # ---- search ----
 
 _WORDS: Final = re.compile(r"[^\W_]+\*?")
 EXCERPT_TOKENS: Final = 24
+RANKED_CHARS_MAX: Final = 4_000
+"""Of a message, what its rank is told by."""
+
+RELEVANCE: Final = "ccn_relevance"
+"""The SQL function that ranks; a connection that searches has it from `relevance.relevance`."""
 
 
-def match_expression(text: str) -> str:
-    """The user's words as an FTS5 expression in which nothing is an operator.
+def words_of(text: str) -> list[str]:
+    """The words of a search; one that ends in `*` is a prefix.
 
     Raises:
         BadInput: there is no word in it.
     """
     # Composed, so that a letter and its combining mark stay one word; the tokenizer drops the diacritics.
-    words = _WORDS.findall(normalize("NFC", text))
+    words: list[str] = _WORDS.findall(normalize("NFC", text))
     if not words:
         raise BadInput("the search has no word in it; give one or more words, such as: harbour light*")
+    return words
+
+
+def _expression(words: Sequence[str]) -> str:
+    """The words as an FTS5 expression in which nothing is an operator."""
     return " ".join(f'"{word[:-1]}"*' if word.endswith("*") else f'"{word}"' for word in words)
 
 
 def search(query: SearchQuery) -> Sql:
     """Hits with an excerpt, one more than asked for; ranking looks at the newest candidates only."""
+    where, values = _reach(query)
+    words = words_of(query.text)
+    expression = _expression(words)
+    columns = f"{_MESSAGE}, snippet(message_fts, 0, '', '', ' … ', {EXCERPT_TOKENS})"
+    matching = f"message_fts MATCH ? AND r.text IS NOT NULL{where} ORDER BY f.rowid DESC LIMIT ?"
+    joined = "message_fts f JOIN record r ON r.seq = f.rowid"
+    if not query.ranked:
+        sql = f"SELECT {columns} FROM {joined} JOIN entry e ON e.seq = r.seq WHERE {matching}"
+        return sql, [expression, *values, query.limit + 1]
+    # Ranked first and excerpted second: an excerpt costs more than a rank, and few are shown.
+    sql = (
+        f"WITH newest AS (SELECT r.seq, r.text FROM {joined} WHERE {matching}), "
+        f"best AS (SELECT seq, {RELEVANCE}(substr(text, 1, {RANKED_CHARS_MAX}), ?) AS score FROM newest "
+        "ORDER BY score DESC, seq DESC LIMIT ?) "
+        f"SELECT {columns} FROM best b CROSS JOIN message_fts f ON f.rowid = b.seq "
+        "JOIN record r ON r.seq = b.seq JOIN entry e ON e.seq = b.seq "
+        "WHERE message_fts MATCH ? ORDER BY b.score DESC, b.seq DESC"
+    )
+    return sql, [expression, *values, SEARCH_CANDIDATES_MAX, " ".join(words), query.limit + 1, expression]
+
+
+def _reach(query: SearchQuery) -> tuple[str, list[Any]]:
+    """The filters of a search. Each also bounds the positions, so that the walk begins where there may be hits."""
     where, values = "", list[Any]()
     if query.conversation_id is not None:
-        where += " AND r.conversation = ?"
-        values.append(query.conversation_id)
+        where += (
+            " AND f.rowid > coalesce((SELECT seq FROM conversation WHERE id = ?), 0)"
+            " AND f.rowid <= coalesce((SELECT last_seq FROM conversation WHERE id = ?), 0) AND r.conversation = ?"
+        )
+        values += [query.conversation_id] * 3
     if query.role is not None:
         where += " AND r.role = ?"
         values.append(query.role)
     if query.scope is not None:
-        where += " AND r.conversation IN (SELECT id FROM conversation WHERE scope = ?)"
-        values.append(query.scope)
-    expression = match_expression(query.text)
-    excerpt = f"snippet(message_fts, 0, '', '', ' … ', {EXCERPT_TOKENS})"
-    columns = f"{_MESSAGE}, {excerpt}"
-    joined = "message_fts f JOIN record r ON r.seq = f.rowid JOIN entry e ON e.seq = r.seq"
-    if not query.ranked:
-        sql = (
-            f"SELECT {columns} FROM {joined} WHERE message_fts MATCH ? AND r.text IS NOT NULL{where} "
-            "ORDER BY f.rowid DESC LIMIT ?"
+        where += (
+            " AND f.rowid <= coalesce((SELECT max(last_seq) FROM conversation WHERE scope = ?), 0)"
+            " AND (SELECT scope FROM conversation WHERE id = r.conversation) = ?"
         )
-        return sql, [expression, *values, query.limit + 1]
-    # bm25 costs per hit, so only the newest candidates are ranked.
-    sql = (
-        f"SELECT {columns} FROM {joined} WHERE message_fts MATCH ? AND f.rowid >= coalesce("
-        "(SELECT min(rowid) FROM (SELECT rowid FROM message_fts WHERE message_fts MATCH ? "
-        "ORDER BY rowid DESC LIMIT ?)), 0) "
-        f"AND r.text IS NOT NULL{where} ORDER BY bm25(message_fts), f.rowid DESC LIMIT ?"
-    )
-    return sql, [expression, expression, SEARCH_CANDIDATES_MAX, *values, query.limit + 1]
+        values += [query.scope] * 2
+    if query.before is not None:
+        where += " AND f.rowid < ?"
+        values.append(query.before)
+    return where, values
 
 
 def hit(row: SqlRow) -> SearchHit:
@@ -212,7 +299,7 @@ def hit(row: SqlRow) -> SearchHit:
 
 def conversations(query: ConversationQuery) -> Sql:
     """Conversations by last activity."""
-    where, values = ["1"], list[Any]()
+    where, values = ["1" if query.erased else "o.body IS NOT NULL"], list[Any]()
     if query.id is not None:
         where.append("c.id = ?")
         values.append(query.id)
@@ -244,13 +331,17 @@ def conversation(row: SqlRow) -> Conversation:
         messages=row[5],
         last_seq=row[6],
         last_us=row[7],
+        erased=row[4] is None,
     )
 
 
 def seats(seen_since_us: int, instance_id: str | None) -> Sql:
-    """Instances with their newest snapshot and report."""
-    columns = "i.id, s.body, i.seq, i.seen, i.report, v.time, v.body, v.blob"
-    joined = "instance i JOIN entry s ON s.seq = i.seq LEFT JOIN entry v ON v.seq = i.report"
+    """Instances with their newest snapshot and report; without those whose snapshot was erased."""
+    columns = "i.id, s.body, i.seq, i.seen, v.seq, v.time, v.body, v.blob"
+    joined = (
+        "instance i JOIN entry s ON s.seq = i.seq AND s.body IS NOT NULL "
+        "LEFT JOIN entry v ON v.seq = i.report AND v.body IS NOT NULL"
+    )
     if instance_id is not None:
         return f"SELECT {columns} FROM {joined} WHERE i.id = ?", [instance_id]
     return (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ccn_mcp.domain.erasure import TOMBSTONE, key_tombstone
 from ccn_mcp.domain.errors import StoreClosed, UnknownConversation
-from ccn_mcp.domain.ledger import NO_LEAF, Head
+from ccn_mcp.domain.ledger import Head
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
 from ccn_mcp.domain.merkle import EMPTY_ROOT
 from ccn_mcp.domain.models import (
@@ -26,8 +25,11 @@ from ccn_mcp.domain.models import (
     ConversationQuery,
     Draft,
     Erased,
-    Fault,
     Group,
+    KeyChange,
+    Line,
+    LineQuery,
+    Maintained,
     MessagePage,
     MessageQuery,
     Record,
@@ -38,11 +40,13 @@ from ccn_mcp.domain.models import (
     StoreInfo,
     Verification,
 )
-from ccn_mcp.domain.verification import Tail, verify_rows
-from ccn_mcp.ports import Progress
+from ccn_mcp.ports import Keeper, Progress
+from ccn_mcp.store.nobody import NOBODY
 from ccn_mcp.store.secret import Secret, no_secret
 from ccn_mcp.store.sqlite import connect, reads
+from ccn_mcp.store.sqlite.audit import verify_file
 from ccn_mcp.store.sqlite.log import SqliteLog, random_salt
+from ccn_mcp.store.sqlite.relevance import relevance
 from ccn_mcp.store.sqlite.writer import Writer
 
 if TYPE_CHECKING:
@@ -63,12 +67,14 @@ class SqliteStore:
         *,
         salt: Callable[[], bytes] = random_salt,
         secret: Secret = no_secret,
+        keeper: Keeper = NOBODY,
         wait_s: float = STORE_WAIT_S_MAX,
     ) -> None:
         self.path = connect.real_path(path)
         self._wait_s = wait_s
         self._secret = secret
-        self._log = SqliteLog(path, salt=salt, secret=secret, wait_s=wait_s)
+        self._keeper = keeper
+        self._log = SqliteLog(path, salt=salt, secret=secret, keeper=keeper, wait_s=wait_s)
         self._writer = Writer(self._log)
         self._reader: aiosqlite.Connection | None = None
         self._opened: connect.Opened | None = None
@@ -95,10 +101,20 @@ class SqliteStore:
         self._check_open()
         return await self._writer.append(group)
 
-    async def erase(self, redactions: Sequence[Draft]) -> Erased:
+    async def erase(self, redactions: Sequence[Draft], *, finish: bool = True) -> Erased:
         """See `Store.erase`."""
         self._check_open()
-        return await self._writer.erase(redactions)
+        return await self._writer.erase(redactions, finish=finish)
+
+    async def maintain(self, *, vacuum: bool = False) -> Maintained:
+        """See `Store.maintain`."""
+        self._check_open()
+        return await self._writer.maintain(vacuum=vacuum)
+
+    async def rotate_key(self, *, lost: bool = False) -> KeyChange:
+        """See `Store.rotate_key`."""
+        self._check_open()
+        return await self._writer.rotate_key(lost=lost)
 
     # ---- reading ----
 
@@ -107,9 +123,9 @@ class SqliteStore:
         rows = await self._rows(reads.HEAD, [])
         if not rows:
             return StoreInfo(None, EMPTY)
-        store_id, size, frontier, pending = rows[0]
+        store_id, size, frontier, pending, conversations = rows[0]
         head = Head(size, connect.frontier_of(self.path, size, frontier).root())
-        return StoreInfo(store_id, head, pending)
+        return StoreInfo(store_id, head, pending, conversations)
 
     async def records(self, query: RecordQuery) -> Sequence[Record]:
         """See `Store.records`."""
@@ -135,14 +151,22 @@ class SqliteStore:
             # Positions in the conversation give the counts without counting.
             total = max(total, messages[-1].n)
             return MessagePage(tuple(messages), total, messages[0].n - 1, total - messages[-1].n)
-        if not reads.is_plain(query):
-            total = await self._number(*reads.count(query))
-        first = messages[0].seq if messages else query.before
-        older = await self._number(*reads.count(query, below=first)) if first is not None else 0
+        if reads.is_plain(query) and query.before is not None:
+            below = await self._rows(reads.BELOW, [query.conversation_id, query.before])
+            older = below[0][0] if below else 0
+        elif reads.is_plain(query):
+            older = 0
+        else:
+            first = messages[0].seq if messages else query.before if query.before is not None else 0
+            total, older = (await self._rows(*reads.counts(query, first)))[0]
         if not messages and query.before is None and query.after is not None:
             # An empty page after a position: everything that matches lies before it.
             return MessagePage((), total, total, 0)
         return MessagePage(tuple(messages), total, older, max(0, total - older - len(messages)))
+
+    async def lines(self, query: LineQuery) -> Sequence[Line]:
+        """See `Store.lines`."""
+        return [reads.line(row) for row in await self._rows(*reads.lines(query))]
 
     async def search(self, query: SearchQuery) -> SearchPage:
         """See `Store.search`."""
@@ -158,22 +182,32 @@ class SqliteStore:
         return [reads.seat(row) for row in await self._rows(*reads.seats(seen_since_us, instance_id))]
 
     async def verify(
-        self, *, known_head: str | None = None, progress: Progress | None = None
+        self,
+        *,
+        known_head: str | None = None,
+        progress: Progress | None = None,
+        deep: bool = False,
+        newer: bool = False,
     ) -> Verification:
         """See `Store.verify`. Runs in a thread of its own on a connection of its own."""
         self._check_open()
         if self._closed:
             raise StoreClosed("this store is closed; open it again")
         self._still_there()
-        return await asyncio.to_thread(verify_file, self.path, known_head, progress, self._wait_s)
+        return await asyncio.to_thread(
+            verify_file,
+            self.path,
+            known_head,
+            progress,
+            self._wait_s,
+            deep=deep,
+            newer=newer,
+            keeper=self._keeper,
+        )
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed("this store is closed; open it again")
-
-    async def _number(self, sql: str, values: Sequence[Any]) -> int:
-        number: int = (await self._rows(sql, values))[0][0]
-        return number
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[reads.SqlRow]:
         """Run one statement; no rows while there is no store yet."""
@@ -198,6 +232,7 @@ class SqliteStore:
         opened = await asyncio.to_thread(connect.connect_to_read, path, self._wait_s)
         if opened is None:
             return None
+        opened.create_function(reads.RELEVANCE, 2, relevance, deterministic=True)
         self._reader = await aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
         self._opened = connect.Opened(identity, connect.companions_of(path))
         return self._reader
@@ -212,58 +247,3 @@ class SqliteStore:
         # `stop` and not `close`: it is under way at once, so a cancelled caller leaves no thread behind.
         if reader is not None and (stopped := reader.stop()) is not None:
             await asyncio.shield(stopped)
-
-
-def verify_file(
-    path: Path,
-    known_head: str | None = None,
-    progress: Progress | None = None,
-    wait_s: float = STORE_WAIT_S_MAX,
-) -> Verification:
-    """Check the store file at `path` on a connection of its own; synchronous. See `Store.verify`."""
-    path = connect.real_path(path)
-    if connect.is_empty(path):
-        return _nothing_yet(known_head)
-    with connect.our_words(path):
-        connection = connect.connect_to_read(path, wait_s)
-        if connection is None:
-            return _nothing_yet(known_head)
-        with closing(connection):
-            # One read transaction: writers go on, and this pass sees one state of the log.
-            connection.execute("BEGIN")
-            found = _verify_connection(connection, known_head, progress)
-            changed = connect.changed_definitions(connection)
-        if found.fault is None and found.entries and changed:
-            # A view or a trigger of another's can show or write what no entry says.
-            detail = f"the store's own definitions were changed: {', '.join(changed)}"
-            return replace(found, level=0, fault=Fault("schema", None, None, detail))
-        return found
-
-
-def _nothing_yet(known_head: str | None) -> Verification:
-    if known_head is None or EMPTY.matches(known_head):
-        return Verification(None, 0, 0, 0, 0, EMPTY, None, None if known_head is None else True)
-    fault = Fault(
-        "known_head", None, None, f"you hold the head {known_head}, but this store has no entry at all"
-    )
-    return Verification(None, 0, 0, 0, 0, EMPTY, fault, False)
-
-
-def _verify_connection(
-    connection: sqlite3.Connection, known_head: str | None, progress: Progress | None
-) -> Verification:
-    row = connection.execute(reads.VERIFY_TAIL).fetchone()
-    if row is None and connection.execute(reads.VERIFY_ENTRIES).fetchone()[0] == 0:
-        # Made by a first write that was refused: a store without its first entry yet.
-        return _nothing_yet(known_head)
-    store_id, size, leaf, frontier = row or (bytes(16), 0, NO_LEAF, b"")
-    tail = Tail(
-        store_id=store_id,
-        size=size,
-        leaf=leaf,
-        frontier=frontier,
-        conversations=connection.execute(reads.VERIFY_CONVERSATIONS),
-        instances=connection.execute(reads.VERIFY_INSTANCES),
-        stray=connection.execute(reads.VERIFY_STRAY).fetchone()[0],
-    )
-    return verify_rows(connection.execute(reads.VERIFY_ROWS), tail, known_head=known_head, progress=progress)
