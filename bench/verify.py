@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.fill import fill
 from ccn_mcp.domain.merkle import Frontier
 from ccn_mcp.store.sqlite import reads
-from ccn_mcp.store.sqlite.store import verify_file
+from ccn_mcp.store.sqlite.audit import verify_file
 
 GOALS = (
     ("chain, content, query columns and Merkle root", 4.0),

@@ -1,20 +1,31 @@
-"""`ccn-mcp` and `python -m ccn_mcp`. `serve` starts without the command line's libraries."""
+"""`ccn-mcp` and `python -m ccn_mcp`. `serve` and `hook` start without the command line's libraries."""
 
 from __future__ import annotations
 
 import sys
+from typing import Final
+
+INTERRUPTED: Final = 130
 
 
 def main() -> None:
     """Run the command line and exit with its status (docs/reference.md lists them)."""
     arguments = sys.argv[1:]
-    if arguments[:1] == ["serve"]:
-        from ccn_mcp.cli.serve import serve
+    try:
+        if arguments[:1] == ["serve"]:
+            from ccn_mcp.cli.serve import serve
 
-        sys.exit(serve(arguments[1:]))
-    from ccn_mcp.cli.main import run
+            sys.exit(serve(arguments[1:]))
+        if arguments[:1] == ["hook"]:
+            from ccn_mcp.interop.hook import main as hook
 
-    sys.exit(run(arguments))
+            sys.exit(hook(arguments[1:]))
+        from ccn_mcp.cli.main import run
+
+        sys.exit(run(arguments))
+    except KeyboardInterrupt:  # while it was starting or ending
+        sys.stderr.write("ccn-mcp: stopped\n")
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,11 @@
     await record_message(opened["conversation_id"], "user", "Remember the harbour.")
     await close_ccn_integration()
 
-or, which closes by itself and may be there several times at once:
-
-    async with Integration("my.db") as ccn:
-        opened = await ccn.create_conversation_with_continuity("Harbour")
+or `async with Integration("my.db") as ccn:`, which closes by itself and may be there several times at once.
 
 The functions act on what `initialize_ccn_integration` opened in the event loop that calls them. Each loop has
 its own; they may use the same file, like any other processes. Failures are the errors of
-`ccn_mcp.domain.errors`; each message says what to do next. `open_node` has everything that is not here.
+`ccn_mcp.domain.errors`; each says what to do next. `open_node` has everything that is not here.
 """
 
 from __future__ import annotations
@@ -92,13 +89,18 @@ class Integration:
     """One open store, as an async context manager. Use it in the event loop that opened it.
 
     `db` is a path; without it CCN_DB or the user data folder is used. `scope` keeps this program's
-    conversations apart from others'; `client` is the program's name as the person sees it.
+    conversations apart from others'; `client` is its name as the person sees it; `config_dir` holds its keys.
     """
 
     def __init__(
-        self, db: str | Path | None = None, *, scope: str | None = None, client: str = "integration"
+        self,
+        db: str | Path | None = None,
+        *,
+        scope: str | None = None,
+        client: str = "integration",
+        config_dir: str | Path | None = None,
     ) -> None:
-        chosen = settings.load(db)
+        chosen = settings.load(db, config_dir=config_dir)
         self.settings = dataclasses.replace(chosen, scope=scope) if scope else chosen
         self._caller = Caller(source="python", client=client)
         self._stack = AsyncExitStack()
@@ -306,8 +308,6 @@ def _must_be_named(conversation_id: str) -> None:
 
 
 # ---- the functions with the original names -------------------------------------------------------------
-
-# Keyed by loop and weak: a store belongs to the loop that opened it, and goes with it.
 _open: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Integration]] = WeakKeyDictionary()
 
 
@@ -315,13 +315,17 @@ def _current() -> Integration:
     found = _open.get(asyncio.get_running_loop())
     if found is None:
         raise Refused(
-            "nothing is initialised in this event loop; await initialize_ccn_integration() in it first"
+            "nothing is initialised in this event loop; first await initialize_ccn_integration() in it"
         )
     return found
 
 
 async def initialize_ccn_integration(
-    db: str | Path | None = None, *, scope: str | None = None, client: str = "integration"
+    db: str | Path | None = None,
+    *,
+    scope: str | None = None,
+    client: str = "integration",
+    config_dir: str | Path | None = None,
 ) -> Health:
     """Open the store for this event loop and say how it is; an earlier one of this loop is closed.
 
@@ -330,7 +334,7 @@ async def initialize_ccn_integration(
     Raises:
         BadInput: a setting has a value that it cannot have.
     """
-    fresh = Integration(db, scope=scope, client=client)
+    fresh = Integration(db, scope=scope, client=client, config_dir=config_dir)
     await close_ccn_integration()
     _open[asyncio.get_running_loop()] = await fresh.__aenter__()
     return await fresh.get_health_status()

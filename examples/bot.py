@@ -14,7 +14,7 @@ def answer(context: str, message: str) -> str:
 
 async def session(db: Path, *messages: str) -> list[str]:
     """One run of the bot."""
-    async with Integration(db, client="bot") as ccn:
+    async with Integration(db, client="bot", config_dir=db.parent) as ccn:
         opened = await ccn.create_conversation_with_continuity("With the bot")
         answers = []
         for message in messages:

@@ -23,7 +23,11 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
 
 async def visit(db: Path) -> None:
     """Load the Plate, record two messages, find one again, report, verify."""
-    command = StdioServerParameters(command=sys.executable, args=["-m", "ccn_mcp", "serve", "--db", str(db)])
+    command = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "ccn_mcp", "serve", "--db", str(db)],
+        env={"CCN_CONFIG_DIR": str(db.with_name("config"))},  # a throw-away store leaves no keys of its own
+    )
     async with Client(stdio_client(command)) as client:
         # What the model reads is prose; the ids are in it, and for programs in _meta.
         loaded = (await client.call_tool("load_plate", {"title": "A walk"})).model_dump(by_alias=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -29,8 +30,18 @@ def main() -> None:
     anyio.run(_serve, options.db, options.name, options.mode)
 
 
+def config_of(db: Path) -> Path:
+    """The config folder that goes with a throw-away store."""
+    return db.with_name("config")
+
+
 async def _serve(db: str, name: str, mode: str) -> None:
-    server = StdioServerParameters(command=sys.executable, args=["-m", "ccn_mcp", "serve", "--db", db])
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "ccn_mcp", "serve", "--db", db],
+        # Nothing of the person's own: neither keys nor the list of folders that are not recorded.
+        env={"CCN_CONFIG_DIR": str(config_of(Path(db)))},
+    )
     with anyio.fail_after(START_S_MAX) as starting:
         async with Client(
             stdio_client(server, errlog=sys.stderr),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ccn_mcp.cli import output
-from ccn_mcp.cli.demo_client import CALL_S_MAX, START_S_MAX
+from ccn_mcp.cli.demo_client import CALL_S_MAX, START_S_MAX, config_of
 
 LINE_BYTES_MAX: Final = 16_000_000
 LEAVE_S_MAX: Final = 8.0
@@ -51,6 +51,11 @@ class Stage:
     def db(self) -> Path:
         """The store."""
         return self.folder / "ccn.db"
+
+    @property
+    def config(self) -> Path:
+        """Its keys."""
+        return config_of(self.db)
 
     @property
     def log(self) -> Path:

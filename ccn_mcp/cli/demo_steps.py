@@ -81,7 +81,7 @@ async def set_plate(stage: Stage, cast: Cast) -> None:
         "The Plate is the document that every session starts from. No client can set it: you do, with ccn-mcp "
         "plate set FILE. Here the demo does it for you, with the example that comes with the program.",
     )
-    async with node_of(Settings(db=stage.db), Caller(source="cli")) as node:
+    async with node_of(Settings(stage.db, config_dir=stage.config), Caller(source="cli")) as node:
         done = await node.set_plate(cast.plate)
     claim(done.plate.digest == cast.plate.digest and done.seq is not None, "the Plate was not set")
     stage.show(f"{done.plate.name} {done.plate.version}, SHA-256 {done.plate.digest[:16]}…, entry {done.seq}")
@@ -272,25 +272,33 @@ def _line(judged: Json) -> str:
 
 
 async def verify(stage: Stage, cast: Cast) -> None:
-    """The whole chain, and the head kept after recording."""
+    """The whole chain, its signature, and the head kept after recording."""
+    from ccn_mcp.app import node_of
+    from ccn_mcp.node.context import Caller
+    from ccn_mcp.settings import Settings
+
     stage.begin(
         "Verifying",
-        "verify_chain recomputes every hash and compares what queries see with it. It also checks that the "
-        "record still contains the head that was kept after recording.",
+        "verify_chain recomputes every hash, compares what queries see with it, and checks the signed heads. Here it "
+        "also checks that the record still contains the head that was kept after recording.",
     )
+    async with node_of(Settings(stage.db, config_dir=stage.config), Caller(source="cli")) as node:
+        await node.ctx.store.maintain()  # signs at once; a server does so every few seconds
     found = await cast.first.result("verify_chain", known_head=cast.head)
-    claim(found["ok"] and found["level"] == 1, "the record did not verify")
+    claim(found["ok"] and found["level"] == 3, "the record did not verify")
     claim(found["known_head_matches"] is True, "the kept head was not found in the record")
+    claim(found["signed_to"] == found["entries"], "the head is not signed")
     claim(found["messages"] == len(cast.turns), "the number of messages is wrong")
     stage.show(
-        f"ok, level {found['level']} (content complete): {found['entries']} entries, {found['messages']} messages",
-        f"the head from step 4 is part of it; head now: {found['head']}",
+        f"ok, level {found['level']} (matched): {found['entries']} entries, {found['messages']} messages",
+        f"signed by the record's own key up to entry {found['signed_to']}; head now: {found['head']}",
+        "the head from step 4 is part of it",
     )
     stage.facts["verified"] = {name: found[name] for name in ("ok", "level", "entries", "messages", "head")}
 
 
 async def tamper(stage: Stage, cast: Cast) -> None:
-    """Three forgeries by somebody who can write the file."""
+    """Four forgeries by somebody who can write the file."""
     seq = max(seq for seq, turn in zip(cast.seqs, cast.turns, strict=True) if SEARCHED in turn["content"])
     stage.begin(
         "Tampering",
@@ -305,16 +313,28 @@ async def tamper(stage: Stage, cast: Cast) -> None:
     await _must_find(stage, cast, "body", "content", seq)
     stage.show("c) and every hash of the whole log computed anew, so that all fits again:")
     await asyncio.to_thread(forgery.recompute_every_hash, stage.db)
+    found = await cast.second.result("verify_chain")
+    claim(
+        not found["ok"] and found["fault"]["code"] == "known_head", "the signed head did not show the forgery"
+    )
+    stage.show("verify_chain: NOT OK, the signed head says otherwise", style="bold red")
+    stage.facts["forgeries_found"]["all_hashes"] = found["fault"]["code"]
+    stage.show(
+        "d) all traces of heads gone as well: signed, in instances' reports, remembered by this machine:"
+    )
+    await asyncio.to_thread(forgery.forget_every_head, stage.db, stage.config)
     blind = await cast.second.result("verify_chain")
-    claim(blind["ok"], "a log with every hash recomputed should pass a check without a kept head")
-    stage.show("verify_chain alone: ok. Nothing inside the file can show this forgery", style="yellow")
+    claim(blind["ok"] and blind["level"] == 1, "without any signed head a check should reach level 1 only")
+    stage.show(
+        "verify_chain alone: ok, but level 1 only. Nothing in the file can show this one", style="yellow"
+    )
     found = await cast.second.result("verify_chain", known_head=cast.head)
     claim(not found["ok"] and found["known_head_matches"] is False, "the kept head did not show the forgery")
     claim(found["fault"]["code"] == "known_head", f"the fault is {found['fault']['code']}")
     stage.show("verify_chain with the head kept from step 4: NOT OK", style="bold red")
     stage.show(f"  {one_line(found['fault']['detail'], 150)}")
     stage.show("So keep a head elsewhere now and then: ccn-mcp status shows it.")
-    stage.facts["forgeries_found"]["all_hashes"] = found["fault"]["code"]
+    stage.facts["forgeries_found"]["all_heads"] = found["fault"]["code"]
 
 
 async def _must_find(stage: Stage, cast: Cast, what: str, code: str, seq: int) -> None:

@@ -20,11 +20,15 @@ def doctor(db: Db = None, as_json: AsJson = False) -> None:
 
     Files, permissions, libraries, settings, and a whole round trip. Exit status 1 if anything fails.
     """
-    from ccn_mcp.cli import doctor_checks, doctor_trial  # what they look at takes a second to load
+    from ccn_mcp.cli import (
+        doctor_checks,
+        doctor_keys,
+        doctor_trial,
+    )  # what they look at takes a second to load
 
     chosen = output.load_settings(db)
     findings: list[Finding] = []
-    for check in (*doctor_checks.CHECKS, *doctor_trial.CHECKS):
+    for check in (*doctor_checks.CHECKS, *doctor_keys.CHECKS, *doctor_trial.CHECKS):
         found = doctor_checks.carefully(check, chosen)
         findings += found
         if not as_json:

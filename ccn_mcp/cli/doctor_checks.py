@@ -18,6 +18,7 @@ from typing import Final, Literal
 from ccn_mcp import __version__, settings
 from ccn_mcp.cli.output import amount, size
 from ccn_mcp.domain.errors import CcnError
+from ccn_mcp.node.status import ERASURES_PENDING
 from ccn_mcp.settings import Settings
 
 SIDE_FILES: Final = ("", "-wal", "-shm", ".lock", ".queue")
@@ -199,8 +200,8 @@ def _space(folder: Path) -> Iterator[Finding]:
 
 
 def store_format(chosen: Settings) -> Iterator[Finding]:
-    """That the file is ours and of a format that this program knows."""
-    from ccn_mcp.store.sqlite import connect
+    """That the file is ours, of a format that this program knows, and holds nothing that was to be erased."""
+    from ccn_mcp.store.sqlite import connect, erasure
 
     db = chosen.db
     if db.is_dir() or not db.exists() or db.stat().st_size == 0:
@@ -208,6 +209,7 @@ def store_format(chosen: Settings) -> Iterator[Finding]:
     with connect.our_words(db), closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True)) as connection:
         version = connect.read_format(connection, db)
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        left = erasure.pending(connection) if version else 0
     yield Finding("format", "ok", f"application id {connect.APPLICATION_ID:#x}, format {version}")
     if version and mode != "wal":
         yield Finding(
@@ -227,6 +229,15 @@ def store_format(chosen: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("write-ahead log", "ok", size(length))
+    if version:
+        yield _erasures(left)
+
+
+def _erasures(left: int) -> Finding:
+    if not left:
+        return Finding("erasures", "ok", "none is pending")
+    said = f"{amount(left, 'erased message')} may still be in the store's files"
+    return Finding("erasures", "warn", said, f"{ERASURES_PENDING}.")
 
 
 # ---- other processes -----------------------------------------------------------------------------------

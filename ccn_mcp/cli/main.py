@@ -10,13 +10,40 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 from typer.exceptions import TyperException
 
 from ccn_mcp import __version__
-from ccn_mcp.cli import demo, doctor, export, history, install, output, plate, redact, status, token, verify
+from ccn_mcp.cli import (
+    anchor,
+    backup,
+    bundle,
+    commission,
+    completion,
+    consensus,
+    demo,
+    doctor,
+    drift,
+    exclude,
+    export,
+    history,
+    import_,
+    install,
+    key,
+    maintain,
+    open_page,
+    output,
+    plate,
+    proof,
+    redact,
+    scopes,
+    status,
+    token,
+    verify,
+)
 from ccn_mcp.cli.serve import SUMMARY as SERVE_SUMMARY
 from ccn_mcp.domain.errors import CcnError, UnknownConversation
 
@@ -34,19 +61,19 @@ INTERRUPTED: Final = 130
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit status."""
+    sys.stdout, sys.stderr = _open(sys.stdout), _open(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if (change := getattr(stream, "reconfigure", None)) is not None:
             # A terminal that cannot show a letter gets its number; output never fails for that.
             change(errors="backslashreplace")
     try:
         done = _run(list(arguments) or ["--help"])
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         _let_go_of_stdout()
         return 0
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupted()
     except UnknownConversation as error:
         # The rest of its message is for instances.
         output.complain(f"{str(error).split(';')[0]}; ccn-mcp history --all-scopes lists those that are")
@@ -56,8 +83,21 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_status
     except OSError as error:
         output.complain(f"{error}; check the path, its permissions and the space left")
+        _let_go_of_stdout()  # it may be what failed, and would fail again at exit
         return 1
     return done
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream, or nowhere if it was closed (`>&-`)."""
+    return stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")
+
+
+def interrupted() -> int:
+    """Say so in one line; nothing that was begun is left half-written."""
+    with suppress(OSError):
+        output.complain("stopped")
+    return INTERRUPTED
 
 
 def _run(arguments: list[str]) -> int:
@@ -65,16 +105,21 @@ def _run(arguments: list[str]) -> int:
         from ccn_mcp.cli.serve import serve
 
         return serve(arguments[1:])
-    if arguments in (["plate"], ["token"]):
+    if arguments in (["plate"], ["token"], ["key"], ["consensus"]):
         arguments = [*arguments, "--help"]
+    if arguments == ["commission"]:
+        arguments = [*arguments, "status"]
     command = typer.main.get_command(build())
+    if arguments[:2] == ["completion", "--complete"]:
+        completion.answer(command, arguments[2:])
+        return 0
     try:
         with command.make_context(PROGRAM, arguments) as context:
             command.invoke(context)
     except typer.Exit as leaving:
         return leaving.exit_code
     except typer.Abort:
-        return INTERRUPTED
+        return interrupted()
     except TyperException as error:
         output.complain(f"{_in_words(error)}\n{_help_of(error)}")
         return error.exit_code
@@ -118,14 +163,51 @@ def build() -> Any:
     app.command(**output.example("ccn-mcp history", 'ccn-mcp history --search "harbour light*"'))(
         history.history
     )
-    app.command(**output.example("ccn-mcp export --format markdown --output record.md"))(export.export)
-    app.command(**output.example("ccn-mcp redact 42 --reason 'a password'"))(redact.redact)
+    app.command(**output.example("ccn-mcp scopes"))(scopes.scopes)
+    app.command(**output.example("ccn-mcp exclude ~/private", "ccn-mcp exclude --list"))(exclude.exclude)
+    app.command(
+        **output.example(
+            "ccn-mcp export --format markdown --output record.md", "ccn-mcp export --bundle ccn-bundle"
+        )
+    )(export.export)
+    app.command(
+        "import",
+        **output.example("ccn-mcp import --claude-code --dry-run", "ccn-mcp import claude-export.zip"),
+    )(import_.import_)
+    app.command("verify-bundle", **output.example("ccn-mcp verify-bundle ccn-bundle"))(bundle.verify_bundle)
+    app.command(**output.example("ccn-mcp proof 42 > entry-42.txt", "ccn-mcp proof --check entry-42.txt"))(
+        proof.proof
+    )
+    app.command(
+        **output.example(
+            "ccn-mcp redact 42 --reason 'a password'", "ccn-mcp redact --conversation c_… --dry-run"
+        )
+    )(redact.redact)
+    app.command(**output.example("ccn-mcp backup ~/backups", "ccn-mcp backup ccn-copy.db --force"))(
+        backup.backup
+    )
+    app.command(
+        **output.example("ccn-mcp restore ccn-copy.db", "ccn-mcp restore ccn-copy.db --to other/ccn.db")
+    )(backup.restore)
+    app.command(**output.example("ccn-mcp maintain", "ccn-mcp maintain --vacuum"))(maintain.maintain)
     app.add_typer(plate.build(), name="plate")
+    app.add_typer(key.build(), name="key")
+    anchoring = output.example("ccn-mcp anchor --tsa https://freetsa.org/tsr --tsa-ca cacert.pem")
+    app.command(**anchoring)(anchor.anchor)
+    app.add_typer(commission.build(), name="commission")
+    app.add_typer(consensus.build(), name="consensus")
     app.add_typer(token.build(), name="token")
     app.command(**output.example("ccn-mcp install claude-desktop", "ccn-mcp install claude-desktop --write"))(
         install.install
     )
+    app.command(**output.example("ccn-mcp drift", "ccn-mcp drift --trait warmth --svg warmth.svg"))(
+        drift.drift
+    )
+    app.command("open", **output.example("ccn-mcp open", "ccn-mcp open --no-browser --port 8766"))(
+        open_page.open_page
+    )
     app.command(**output.example("ccn-mcp doctor"))(doctor.doctor)
+    app.command(**output.example("source <(ccn-mcp completion bash)"))(completion.completion)
     return app
 
 

@@ -68,8 +68,8 @@ def show(
 
     current, all_of_them = output.on_node(output.load_settings(db), read)
     if as_json:
-        listed = {"versions": [_facts(item, text=False) for item in all_of_them]} if versions else {}
-        output.emit({**_facts(current, text=True), **listed})
+        listed = {"versions": [facts_of(item, text=False) for item in all_of_them]} if versions else {}
+        output.emit({**facts_of(current, text=True), **listed})
     elif versions:
         _show_versions(all_of_them)
     elif raw:
@@ -79,7 +79,7 @@ def show(
         _show_plate(current)
 
 
-def _facts(item: PlateInForce, *, text: bool) -> dict[str, Any]:
+def facts_of(item: PlateInForce, *, text: bool) -> dict[str, Any]:
     from ccn_mcp.domain.character import RELATIONAL, TRAITS
     from ccn_mcp.domain.plate import estimate_tokens, is_starter
     from ccn_mcp.node.context import iso
@@ -176,26 +176,33 @@ def diff(file: FileArgument, db: Db = None, as_json: AsJson = False) -> None:
         output.say(text.rstrip("\n"))
 
 
-def set_(file: FileArgument, db: Db = None) -> None:
+def set_(file: FileArgument, db: Db = None, as_json: AsJson = False) -> None:
     """Put a Plate in force.
 
     Shows what changes and asks you to type the new Plate's name. Needs a terminal; refused inside Claude Code.
     """
     chosen = output.load_settings(db)
-    only_the_person(chosen, f"ccn-mcp plate set {file}")
+    only_the_person(chosen, f"ccn-mcp plate set {file}", as_json=as_json)
     plate = read_plate(file)
     current = output.on_node(chosen, in_force)
     if current.plate.digest == plate.digest and current.seq is not None:
-        output.say("This Plate is in force already; nothing was changed.")
+        if as_json:
+            output.emit({"changed": False, **facts_of(current, text=False)})
+        else:
+            output.say("This Plate is in force already; nothing was changed.")
         return
-    _show_difference(current.plate, plate)
-    confirm(plate)
+    with output.beside(as_json):
+        _show_difference(current.plate, plate)
+        confirm(plate)
     done = output.on_node(chosen, lambda node: node.set_plate(plate))
+    if as_json:
+        output.emit({"changed": True, **facts_of(done, text=False)})
+        return
     output.say(f"{plate.name} {plate.version} is in force (entry {done.seq}).", "green")
     output.tell("Sessions read it the next time they load the Plate, and are told that it has changed.")
 
 
-def only_the_person(chosen: Settings, command: str) -> None:
+def only_the_person(chosen: Settings, command: str, *, as_json: bool = False) -> None:
     """Stop what is not a person at a terminal: a bump against models, no wall against the account's owner.
 
     Raises:
@@ -206,7 +213,8 @@ def only_the_person(chosen: Settings, command: str) -> None:
             "setting the Plate is the person's own act, and this runs inside Claude Code. Open a terminal of "
             f"your own and run there: {command}"
         )
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # With --json, stdout is one document's and the question goes to stderr.
+    if not (sys.stdin.isatty() and (sys.stderr if as_json else sys.stdout).isatty()):
         raise Refused(
             "setting the Plate needs a person at a terminal: run it without pipes or redirections, so that it "
             "can show you what changes and ask for the new Plate's name"

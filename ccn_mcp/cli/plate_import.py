@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ccn_mcp.cli import output, plate
-from ccn_mcp.cli.output import Db
+from ccn_mcp.cli.output import AsJson, Db
 from ccn_mcp.domain.errors import BadInput, BadPlate, Conflict, NotFound
 
 if TYPE_CHECKING:
+    from ccn_mcp.domain.plate import Plate
     from ccn_mcp.domain.plate_imports import Imported
     from ccn_mcp.node.node import Node
-    from ccn_mcp.node.plates import Original
+    from ccn_mcp.node.plates import Original, PlateInForce
     from ccn_mcp.settings import Settings
 
 LISTED_MAX: Final = 40
@@ -39,7 +40,9 @@ Save = Annotated[
 ]
 
 
-def import_(files: Files, user: User = None, save: Save = None, db: Db = None) -> None:
+def import_(
+    files: Files, user: User = None, save: Save = None, db: Db = None, as_json: AsJson = False
+) -> None:
     """Put a Plate from another format in force.
 
     Shows what an instance would read and what could not be taken over, then asks for the Plate's name as
@@ -47,33 +50,55 @@ def import_(files: Files, user: User = None, save: Save = None, db: Db = None) -
     """
     chosen = output.load_settings(db)
     if save is None:
-        plate.only_the_person(chosen, shlex.join(["ccn-mcp", "plate", "import", *files]))
+        plate.only_the_person(chosen, shlex.join(["ccn-mcp", "plate", "import", *files]), as_json=as_json)
     read = [(Path(file).name, plate.read_file(file)) for file in files]
     imported = _convert(read, files, user)
     new = imported.plate
-    if save is not None:
+    with output.beside(as_json):
         _show(imported)
-        write_new(Path(save).expanduser(), imported.plate_source)
-        output.say(f"Written to {save}; nothing was set. Look it over, then run:")
-        output.say(f"  {shlex.join(['ccn-mcp', 'plate', 'set', save])}")
-        return
-    current = output.on_node(chosen, plate.in_force)
-    _show(imported)
+        if save is not None:
+            write_new(Path(save).expanduser(), imported.plate_source)
+            output.say(f"Written to {save}; nothing was set. Look it over, then run:")
+            output.say(f"  {shlex.join(['ccn-mcp', 'plate', 'set', save])}")
+        else:
+            _confirm(new, output.on_node(chosen, plate.in_force))
+    seq = _put(chosen, imported, read) if save is None else None
+    if as_json:
+        output.emit(
+            {
+                "set": seq is not None,
+                "entry": seq,
+                "file": str(Path(save).expanduser().absolute()) if save is not None else None,
+                "format": imported.format.value,
+                "mapped": list(imported.mapped),
+                "unmapped": list(imported.unmapped),
+                "notes": list(imported.notes),
+                "name": new.name,
+                "version": new.version,
+                "digest": new.digest,
+            }
+        )
+    elif save is None:
+        output.say(f"{new.name} {new.version} is in force (entry {seq}).", "green")
+        output.tell("Sessions read it the next time they load the Plate, and are told that it has changed.")
+
+
+def _confirm(new: Plate, current: PlateInForce) -> None:
     plate.show_summary(new)
     output.say()
     if current.plate.digest == new.digest and current.seq is not None:
         output.tell("A Plate of just these words is in force already; only the original would be added.")
     plate.confirm(new)
 
+
+def _put(chosen: Settings, imported: Imported, read: list[tuple[str, bytes]]) -> int | None:
     async def put(node: Node) -> int | None:
         from ccn_mcp.node.plates import Original, set_plate
 
         original = Original(imported.format.value, tuple(read))
-        return (await set_plate(node.ctx, node.caller, new, original)).seq
+        return (await set_plate(node.ctx, node.caller, imported.plate, original)).seq
 
-    seq = output.on_node(chosen, put)
-    output.say(f"{new.name} {new.version} is in force (entry {seq}).", "green")
-    output.tell("Sessions read it the next time they load the Plate, and are told that it has changed.")
+    return output.on_node(chosen, put)
 
 
 def _convert(read: list[tuple[str, bytes]], files: list[str], user: str | None) -> Imported:

@@ -11,6 +11,7 @@ import typer
 
 from ccn_mcp.cli import output
 from ccn_mcp.cli.output import AsJson, Db
+from ccn_mcp.cli.status import show_pending
 
 if TYPE_CHECKING:
     from ccn_mcp.node.node import Node
@@ -29,6 +30,15 @@ def verify(
         str | None,
         typer.Option("--known-head", metavar="HEAD", help="A head (SIZE:ROOT) that you kept from earlier."),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="HEAD", help="Read only what came after this head: quick, and says so."
+        ),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also compare every index with what it indexes. Takes longer.")
+    ] = False,
     db: Db = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,18 +57,24 @@ def verify(
             if bar is not None and task is not None:
                 bar.update(task, completed=done, total=total)
 
-        async def work(node: Node) -> ChainCheck:
+        async def work(node: Node) -> tuple[ChainCheck, int]:
             await output.must_exist(node)
             try:
-                return await node.verify_chain(known_head=known_head, progress=progress)
+                found = await node.verify_chain(
+                    known_head=known_head, since=since, progress=progress, deep=deep
+                )
+                return found, (await node.ctx.store.info()).erasures_pending
             finally:
                 stop.set()
 
-        found = output.on_node(chosen, work)
+        found, pending = output.on_node(chosen, work)
     if as_json:
-        output.emit(found)
+        output.emit({**found, "deep": deep, "erasures_pending": pending})
     else:
         _show(found)
+        if deep and found["ok"]:
+            output.tell("Indexes      say what the tables say; every body is in its one form.")
+        show_pending(pending)
     if not found["ok"]:
         raise typer.Exit(FAULT_STATUS)
 
@@ -86,7 +102,8 @@ def _show(found: ChainCheck) -> None:
             output.say(f"Where        entry {fault['seq']}{recorded} ({fault['code']})")
     output.tell(_meaning(found))
     output.say(f"Entries      {found['entries']:,}{'' if found['level'] is not None else ' up to the fault'}")
-    output.say(f"Messages     {found['messages']:,}, of which {found['erased']:,} erased")
+    output.say(f"Messages     {found['messages']:,}")
+    output.say(f"Erased       {found['erased']:,} entries, of every kind")
     if found["clock_regressions"]:
         output.tell(
             f"Times        {output.amount(found['clock_regressions'], 'step')} backwards: two writers at once, or a "
@@ -97,6 +114,8 @@ def _show(found: ChainCheck) -> None:
         output.say(
             f"Your head    {'is in this record' if found['known_head_matches'] else 'is NOT in this record'}"
         )
+    for remark in found["remarks"]:
+        output.tell(f"Note         {remark}.")
     if not found["ok"]:
         output.tell(
             "What to do: keep a copy of the file and its -wal as they are, compare with a backup, and find out "

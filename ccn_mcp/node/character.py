@@ -10,6 +10,7 @@ from ccn_mcp.domain.instances import Instance, State, group_of
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import RecordQuery, Seat
 from ccn_mcp.domain.prompt import DIRECTIVE_RECHECK, DIRECTIVE_REINIT
+from ccn_mcp.node.baselines import baseline_of
 from ccn_mcp.node.consensus import (
     WHY,
     Judgement,
@@ -90,6 +91,7 @@ async def report_character_vector(
         "consistency": round(1 - base["rms"], 4),
         "smoothed": _drift(verdict["ewma_e4"]),
         "baseline_source": judgement.recorded.baseline_source,
+        "ratings": (await baseline_of(ctx, judgement.recorded.group, await current_plate(ctx))).repeats,
         "flags": [flag for flag in ("duplicate", "echo") if verdict[flag]],
         "consensus": named(judgement.recorded.consensus),
         "head": str(judgement.head or (await ctx.store.info()).head),
@@ -136,7 +138,11 @@ async def consensus_status(
         status["votes"] and group_of(Instance.from_body(seat.snapshot)) == group
         for seat, status in zip(seats, shown_seats, strict=True)
     )
-    source = last.recorded.baseline_source if last is not None else (await current_plate(ctx)).baseline_source
+    source = (
+        last.recorded.baseline_source
+        if last is not None
+        else (await baseline_of(ctx, group, await current_plate(ctx))).source
+    )
     notes = [] if shown else [NOT_REPORTED]
     if voting < 3:
         notes.append(FEW)

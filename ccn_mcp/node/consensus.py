@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Final
 
 from ccn_mcp.domain import character, instances, turnout
 from ccn_mcp.domain.character import RELATIONAL, TRAITS, Vector, from_blob, parse_vector, to_blob
-from ccn_mcp.domain.errors import BadInput, ReceiptRequired, Refused, StoreMoved, VerificationFailed
+from ccn_mcp.domain.errors import (
+    BadInput,
+    ConversationErased,
+    ReceiptRequired,
+    Refused,
+    StoreMoved,
+    VerificationFailed,
+)
 from ccn_mcp.domain.instances import Event, FailedTry, Instance, State, group_of
 from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, VOTERS_MAX
 from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery, Seat
-from ccn_mcp.node.context import Caller, Context, short_text
+from ccn_mcp.node.baselines import Baseline, baseline_of
+from ccn_mcp.node.context import Caller, Context, must_record, short_text
 from ccn_mcp.node.conversations import caller_key, recorded_under
 from ccn_mcp.node.instances import (
     instance_draft,
@@ -34,8 +42,8 @@ if TYPE_CHECKING:
     from ccn_mcp.domain.consensus_record import Recorded
     from ccn_mcp.domain.consensus_types import GroupState
 
-JUDGED_KINDS: Final = (Kind.VECTOR, Kind.CONSENSUS, Kind.INSTANCE, Kind.PLATE)
-"""What an evaluation depends on."""
+JUDGED_KINDS: Final = (Kind.VECTOR, Kind.CONSENSUS, Kind.INSTANCE, Kind.PLATE, Kind.VALIDATION)
+"""What an evaluation depends on; a pinned baseline is a validation."""
 
 CARRY_US: Final = 30 * 24 * 3600 * 1_000_000
 """How long the state keeps an instance that takes no part: a slow drift over days is still one drift."""
@@ -69,6 +77,7 @@ async def report_vector(
         ReceiptRequired, InstanceFailed: the instance is flagged and did not show a valid receipt.
         Refused: character measurement is off.
     """
+    must_record(ctx)
     if ctx.settings.character == "off":
         raise Refused(
             "the person has switched character measurement off (CCN_CHARACTER=off); carry on without it"
@@ -113,7 +122,8 @@ async def _append_report(
         drafts.append(event)
     elif replay is None:
         instances.may_report(instance)
-    report = _report_draft(caller, instance, vector, key, now)
+    seen = (await ctx.store.info()).head
+    report = _report_draft(caller, instance, vector, key, now, seen)
     if metrics is not None:
         drafts.append(_metrics_draft(caller, instance, metrics, now))
     # A replay must not renew the lease: the same request again is not a sign of life.
@@ -124,10 +134,13 @@ async def _append_report(
     return instance, done.receipts[0].seq, done.receipts[0].replayed
 
 
-def _report_draft(caller: Caller, instance: Instance, vector: Vector, key: str | None, now: int) -> Draft:
+def _report_draft(
+    caller: Caller, instance: Instance, vector: Vector, key: str | None, now: int, seen: Head
+) -> Draft:
     body: Body = {
         "instance": instance.id,
         "principal": caller.principal,
+        "seen": str(seen),
         "source": caller.source,
         "measured_by": "self_report",
         "vec": {"dtype": "f8le", "shape": [len(TRAITS)]},
@@ -189,7 +202,7 @@ async def _judge(ctx: Context, instance_id: str, report_seq: int) -> Judgement:
                 return Judgement(found.seq, found.time_us, found.recorded, head)
         try:
             return await _evaluate(ctx, group, last, head.size)
-        except StoreMoved:
+        except (StoreMoved, ConversationErased):  # the second: an instance was erased with its conversation
             continue
     raise StoreMoved(
         "the report is recorded, but other reports kept coming first, so it has no verdict yet; "
@@ -231,7 +244,6 @@ def _decoded(record: Record) -> Judgement:
 
 
 async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int) -> Judgement:
-    from ccn_mcp.domain.commissioning import AUTHORED_SIGMA
     from ccn_mcp.domain.consensus import evaluate
     from ccn_mcp.domain.consensus_record import encode, state_hash
     from ccn_mcp.domain.consensus_types import Action, GroupState, Report, Round
@@ -247,7 +259,7 @@ async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int)
     )
     voting = {seat.instance.id for seat in present.voting}
     before: GroupState = last.recorded.state if last is not None else GroupState()
-    plate = await current_plate(ctx)
+    base = await baseline_of(ctx, group, await current_plate(ctx))
     evaluation = evaluate(
         before,
         Round(
@@ -263,10 +275,10 @@ async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int)
                 for seat in present.voting
                 if seat.report is not None
             ),
-            baseline=plate.baseline,
-            baseline_source=plate.baseline_source,
-            sigma=AUTHORED_SIGMA,
-            resets=await _resets(ctx, since, set(seats)),
+            baseline=base.vector,
+            baseline_source=base.source,
+            sigma=base.sigma,
+            resets=await _resets(ctx, last, base, set(seats)),
             carry=tuple(sorted((set(before.members) & set(seats)) - voting)),
         ),
     )
@@ -309,7 +321,11 @@ def _seat(seat: Seat, last_judged: int) -> turnout.Seat:
     return turnout.Seat(Instance.from_body(seat.snapshot), seat.seen_us, report)
 
 
-async def _resets(ctx: Context, since: int, members: set[str]) -> tuple[str, ...]:
+async def _resets(ctx: Context, last: Judgement | None, base: Baseline, members: set[str]) -> tuple[str, ...]:
+    if last is not None and last.recorded.baseline != base.vector:
+        # What was smoothed is a distance to another baseline; it says nothing about this one.
+        return tuple(sorted(members))
+    since = last.seq if last is not None else -1
     query = RecordQuery(kinds=(Kind.INSTANCE,), after=since, oldest_first=True, limit=10 * VOTERS_MAX)
     found: set[str] = set()
     for record in await ctx.store.records(query):

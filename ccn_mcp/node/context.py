@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.errors import BadInput, Excluded
 from ccn_mcp.domain.jcs import check_text
 from ccn_mcp.domain.limits import ID_CHARS_MAX
 from ccn_mcp.ports import Clock, Entropy, Store
@@ -16,6 +16,10 @@ LOCAL = "local"
 """The principal of stdio, of the command line and of Python: the account that owns the store."""
 
 ECHO_CHARS_MAX: Final = 60
+EXCLUDED: Final = (
+    "the person has excluded this folder from recording, so nothing was recorded; do not try again in this session. "
+    "Should they want it back: ccn-mcp exclude --list shows why, ccn-mcp exclude --remove FOLDER undoes it"
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,6 +54,16 @@ class Context:
     def now_us(self) -> int:
         """Microseconds since the epoch, UTC."""
         return self.clock.now_us()
+
+
+def must_record(ctx: Context) -> None:
+    """Go on only where recording is allowed: each verb that would add to the record asks this first.
+
+    Raises:
+        Excluded: this process works in a folder that the person has excluded.
+    """
+    if ctx.settings.excluded is not None:
+        raise Excluded(EXCLUDED)
 
 
 def iso(time_us: int) -> str:

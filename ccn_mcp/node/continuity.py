@@ -36,9 +36,17 @@ from ccn_mcp.domain.prompt import (
     assemble,
 )
 from ccn_mcp.node.consensus import described_state, has_reported, last_judgement, plate_name
-from ccn_mcp.node.context import Caller, Context, echoed, short_text
+from ccn_mcp.node.context import Caller, Context, echoed, must_record, short_text
 from ccn_mcp.node.conversations import open_conversation, require_conversation
-from ccn_mcp.node.instances import described, instance_draft, own_seat, receipt_hash, seat_of, seat_of_session
+from ccn_mcp.node.instances import (
+    described,
+    holder_of,
+    instance_draft,
+    own_seat,
+    receipt_hash,
+    seat_of,
+    seat_of_session,
+)
 from ccn_mcp.node.plates import PlateInForce, delivered_plate
 from ccn_mcp.node.results import Loaded
 
@@ -65,9 +73,10 @@ async def load_plate(
     that this delivery arrived.
 
     Raises:
-        UnknownInstance, UnknownConversation, InstanceFailed.
+        UnknownInstance, UnknownConversation, InstanceFailed. Excluded: there may be no record of this session.
         BadInput: `history_tokens` out of range, or a name that is too long.
     """
+    must_record(ctx)
     budget = CONTEXT_TOKENS_DEFAULT if history_tokens is None else history_tokens
     if not 0 <= budget <= CONTEXT_TOKENS_MAX:
         raise BadInput(f"history_tokens is {echoed(budget)}; give a number from 0 to {CONTEXT_TOKENS_MAX}")
@@ -132,6 +141,8 @@ async def _deliver(
     now = ctx.now_us()
     if plate.seq is None:
         raise AssertionError("a delivered Plate is in the log")
+    moved = before is None or before.conversation_id != conversation
+    held = await holder_of(ctx, caller, conversation, before.id if before else None) if moved else None
     opened = instances.opened(
         ctx.entropy.name("i"), caller.principal, scope=ctx.settings.scope, client=caller.client
     )
@@ -141,6 +152,7 @@ async def _deliver(
             before = Instance.from_body((await seat_of(ctx, before.id)).snapshot)
         known, _ = described(before or opened, client=caller.client, model=model, thinking=thinking)
         known = instances.corrected(known, session_id=session, conversation_id=conversation)
+        known = instances.handed_over(known, held) if moved else known
         instance = instances.loaded(known, plate_seq=plate.seq, nonce_hash=receipt_hash(receipt) or "")
         drafts = [instance_draft(instance, Event.LOADED, now)]
         if before is None:

@@ -21,6 +21,7 @@ from ccn_mcp.node.results import History, HistoryConversation, HistoryHit, Histo
 
 LIST_DEFAULT: Final = 20
 EXCERPT_CHARS_MAX: Final = 1_000
+AROUND_A_HIT: Final = ". Read around a hit with its conversation_id and before or after"
 ENVELOPE_CHARS: Final = 2_000
 """What a page costs besides its messages, `left_out` included."""
 
@@ -55,8 +56,16 @@ async def get_history(
     conversation = short_text(conversation_id, "conversation_id")
     room = max(0, chars_max - ENVELOPE_CHARS)
     if (words := short_text(query, "query", QUERY_CHARS_MAX)) is not None:
-        _refuse("a search", {"before": before, "after": after, **times})
-        return await _search(ctx, words, conversation, wanted_scope, role, limit or LIST_DEFAULT, room)
+        _refuse("a search", {"after": after, **times})
+        wanted = SearchQuery(
+            words,
+            limit or LIST_DEFAULT,
+            conversation_id=conversation,
+            scope=wanted_scope if conversation is None else None,
+            role=role,
+            before=before,
+        )
+        return await _search(ctx, wanted, limit, room)
     if conversation is None:
         _refuse("the list of conversations", {"after": after, "role": role, **times})
         return await _list(ctx, wanted_scope, before, limit, room)
@@ -106,6 +115,8 @@ async def _page(
 ) -> History:
     """One page; `same` are the arguments that the calls in `left_out` repeat."""
     page = await ctx.store.page(query)
+    if all(message.text is None for message in page.messages):
+        await require_conversation(ctx, query.conversation_id)  # refuses an erased one
     kept, dropped = _fit(page.messages, query.newest, offset, room)
     older = page.older + (dropped if query.newest else 0)
     newer = page.newer + (0 if query.newest else dropped)
@@ -161,12 +172,17 @@ def _message(message: Message, text: str | None) -> HistoryMessage:
     return {
         "seq": message.seq,
         "n": message.n,
-        "at": iso(message.time_us),
+        "at": _at(message),
         "role": message.role,
         "name": message.name,
         "text": text,
         "cut": 0,
     }
+
+
+def _at(message: Message) -> str:
+    """When it was said; of what was imported that is not when it was recorded."""
+    return iso(message.time_us if message.said_us is None else message.said_us)
 
 
 def _left_out(
@@ -192,21 +208,18 @@ def _left_out(
 # ---- a search, the list --------------------------------------------------------------------------------
 
 
-async def _search(
-    ctx: Context,
-    words: str,
-    conversation: str | None,
-    scope: str | None,
-    role: str | None,
-    limit: int,
-    room: int,
-) -> History:
-    if conversation is not None:
-        await require_conversation(ctx, conversation)
-        scope = None
-    found = await ctx.store.search(
-        SearchQuery(words, limit, conversation_id=conversation, scope=scope, role=role)
-    )
+async def _search(ctx: Context, query: SearchQuery, limit: int | None, room: int) -> History:
+    """The newest hits; `limit` is the one that the call in `left_out` repeats."""
+    if query.conversation_id is not None:
+        await require_conversation(ctx, query.conversation_id)
+    found = await ctx.store.search(query)
+    older = {
+        "query": query.text,
+        "conversation_id": query.conversation_id,
+        "role": query.role,
+        "limit": limit,
+    }
+    room -= chars_of(call(**older))
     hits: list[HistoryHit] = []
     for match in found.hits:
         message = match.message
@@ -214,7 +227,7 @@ async def _search(
             "seq": message.seq,
             "conversation_id": message.conversation_id,
             "n": message.n,
-            "at": iso(message.time_us),
+            "at": _at(message),
             "role": message.role,
             "excerpt": match.excerpt[:EXCERPT_CHARS_MAX],
         }
@@ -222,16 +235,15 @@ async def _search(
         if room < 0 and hits:
             break
         hits.append(hit)
-    full = len(hits) < len(found.hits) or limit == PAGE_MESSAGES_MAX
-    narrower = "add a word, or give conversation_id or role" + ("" if full else ", or raise limit")
+    rest = found.more or len(hits) < len(found.hits)
     return {
-        "conversation_id": conversation,
+        "conversation_id": query.conversation_id,
         "total": len(hits),
         "messages": [],
         "hits": hits,
         "conversations": [],
-        "left_out": f"older matches exist: {narrower}. Read around a hit with its conversation_id and before or after"
-        if found.more or len(hits) < len(found.hits)
+        "left_out": f"older matches exist: {call(**older, before=hits[-1]['seq'])}{AROUND_A_HIT}"
+        if rest and hits
         else None,
     }
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
+from typing import Final
 
 from ccn_mcp.domain import instances
-from ccn_mcp.domain.errors import BadInput, UnknownInstance
+from ccn_mcp.domain.errors import BadInput, StoreMoved, UnknownInstance
 from ccn_mcp.domain.instances import Event, Instance, State
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.limits import LEASE_TOUCH_S
-from ccn_mcp.domain.models import Body, Draft, Group, Seat
-from ccn_mcp.node.context import Caller, Context
+from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, LEASE_TOUCH_S
+from ccn_mcp.domain.models import Body, Draft, Group, Guard, Seat
+from ccn_mcp.node.context import Caller, Context, must_record
+from ccn_mcp.node.rubric import rubric
 
 MODEL_CHARS_MAX = 80
+HANDOVER_US: Final = 30 * 24 * 3600 * 1_000_000
+"""How far back the instance is looked for that had a conversation before."""
 
 
 def instance_draft(instance: Instance, event: Event, now_us: int) -> Draft:
@@ -41,13 +45,17 @@ async def own_seat(ctx: Context, caller: Caller, instance_id: str) -> Seat:
     """The caller's own instance with this id; ids are shown to others, so an id alone is no proof.
 
     Raises:
-        UnknownInstance: there is none, or it is another principal's.
+        UnknownInstance: there is none, or it is another principal's or another scope's.
     """
     seat = await seat_of(ctx, instance_id)
     if seat.snapshot.get("principal") != caller.principal:
         raise UnknownInstance(
             f"the instance {instance_id!r} is another account's; call load_plate without instance_id to open "
             "your own"
+        )
+    if seat.snapshot.get("scope") != ctx.settings.scope:
+        raise UnknownInstance(
+            f"the instance {instance_id!r} is another project's; call load_plate without instance_id to open one here"
         )
     return seat
 
@@ -81,11 +89,64 @@ async def lease_drafts(ctx: Context, instance_id: str | None, now_us: int) -> tu
 
 async def renew_lease(ctx: Context, seat: Seat, now_us: int) -> None:
     """A call that only reads is a sign of life too; written at most every `LEASE_TOUCH_S`."""
+    if ctx.settings.excluded is not None:
+        return
     if now_us - max(seat.seen_us, ctx.seen_us.get(seat.instance_id, 0)) < LEASE_TOUCH_S * 1_000_000:
         return
     drafts = await lease_drafts(ctx, seat.instance_id, now_us)
     await ctx.store.append(Group(drafts, touch={seat.instance_id: now_us}))
     ctx.seen_us[seat.instance_id] = now_us
+
+
+async def end_instances(
+    ctx: Context, caller: Caller, *, instance_id: str | None = None, session_id: str | None = None
+) -> list[str]:
+    """End the caller's instance with this id, or all of this client session; returns the ids of those that ended now.
+
+    For a clean exit that somebody can tell: a client's hook, or a program. The end of a server process is none,
+    because the chat may come back to another one; what nobody ends ages out with its lease.
+
+    Raises:
+        UnknownInstance: `instance_id` names none of the caller's. Excluded.
+    """
+    must_record(ctx)
+    if instance_id is not None:
+        meant = [await own_seat(ctx, caller, instance_id)]
+    else:
+        since = ctx.now_us() - HANDOVER_US
+        meant = [
+            seat
+            for seat in await ctx.store.seats(seen_since_us=since)
+            if session_id
+            and seat.snapshot.get("session") == session_id
+            and seat.snapshot.get("principal") == caller.principal
+        ]
+    return [seat.instance_id for seat in meant if await _end(ctx, seat.instance_id)]
+
+
+async def _end(ctx: Context, instance_id: str) -> bool:
+    for _ in range(GUARD_RETRIES_MAX):
+        size = (await ctx.store.info()).head.size
+        instance = Instance.from_body((await seat_of(ctx, instance_id)).snapshot)
+        if instance.state is State.TERMINATED:
+            return False
+        draft = instance_draft(instances.terminated(instance), Event.TERMINATED, ctx.now_us())
+        try:
+            await ctx.store.append(Group((draft,), guard=Guard((Kind.INSTANCE,), size)))
+        except StoreMoved:
+            continue
+        return True
+    raise StoreMoved(f"other writers kept coming first; the instance {instance_id} was not ended, try again")
+
+
+async def holder_of(ctx: Context, caller: Caller, conversation_id: str, besides: str | None) -> str | None:
+    """The caller's instance that was in this conversation last, `besides` the one that asks; ended ones count."""
+    for seat in await ctx.store.seats(seen_since_us=ctx.now_us() - HANDOVER_US):
+        known = seat.snapshot
+        here = known.get("conversation") == conversation_id and known.get("principal") == caller.principal
+        if here and seat.instance_id != besides:
+            return seat.instance_id
+    return None
 
 
 def receipt_hash(receipt: str | None) -> str | None:
@@ -97,7 +158,12 @@ def described(
     instance: Instance, *, client: str, model: str | None, thinking: str | None
 ) -> tuple[Instance, bool]:
     """The instance with what the caller says of its model; and whether that changed anything."""
-    known = instances.corrected(instance, model=_name(model, "model"), thinking=_name(thinking, "thinking"))
+    known = instances.corrected(
+        instance,
+        model=_name(model, "model"),
+        thinking=_name(thinking, "thinking"),
+        rubric=rubric().version,
+    )
     if client and client != known.client:
         known = replace(known, client=client)
     return known, known != instance

@@ -159,14 +159,24 @@ class Node:
         )
 
     async def verify_chain(
-        self, *, known_head: str | None = None, progress: Progress | None = None
+        self,
+        *,
+        known_head: str | None = None,
+        since: str | None = None,
+        progress: Progress | None = None,
+        deep: bool = False,
     ) -> ChainCheck:
         """Check the whole log, and that it still contains a head that the caller kept.
+
+        `deep` also compares every index with what it indexes and each body with its one form, in memory.
+        `since`, a head, reads only what came after it.
 
         Raises:
             BadHead: `known_head` is not SIZE:ROOT.
         """
-        return await ledger.verify_chain(self.ctx, known_head=known_head, progress=progress)
+        return await ledger.verify_chain(
+            self.ctx, known_head=known_head, since=since, progress=progress, deep=deep
+        )
 
     async def consensus_status(
         self, *, instance_id: str | None = None, for_person: bool = False
@@ -181,17 +191,29 @@ class Node:
         return await consensus_status(self.ctx, self.caller, instance_id=instance_id, for_person=for_person)
 
     async def validate_character(
-        self, *, instance_id: str | None = None, run_id: str | None = None, answers: object = None
+        self,
+        *,
+        instance_id: str | None = None,
+        run_id: str | None = None,
+        answers: object = None,
+        kind: str | None = None,
+        scores: object = None,
     ) -> Validation:
-        """Hand out the six questions with a run id, or score the answers to a run, once.
+        """Hand out a run (six questions, or the rubric for `kind` commission), or take its answers or scores, once.
 
         Raises:
-            BadInput, TooLarge, BadText, UnknownInstance, NotFound, Conflict, Refused.
+            BadVector, BadInput, TooLarge, BadText, UnknownInstance, NotFound, Conflict, Refused.
         """
         from ccn_mcp.node.validation import validate_character
 
         return await validate_character(
-            self.ctx, self.caller, instance_id=instance_id, run_id=run_id, answers=answers
+            self.ctx,
+            self.caller,
+            instance_id=instance_id,
+            run_id=run_id,
+            answers=answers,
+            kind=kind,
+            scores=scores,
         )
 
     async def redact_message(
@@ -211,6 +233,20 @@ class Node:
 
         return await redact_message(
             self.ctx, self.caller, seq=seq, conversation_id=conversation_id, n=n, reason=reason
+        )
+
+    async def end_instances(
+        self, *, instance_id: str | None = None, session_id: str | None = None
+    ) -> list[str]:
+        """End one instance, or all of a client session: a clean exit. Returns the ids of those that ended now.
+
+        Raises:
+            UnknownInstance.
+        """
+        from ccn_mcp.node.instances import end_instances
+
+        return await end_instances(
+            self.ctx, self.caller, instance_id=instance_id, session_id=session_id or self.caller.session_id
         )
 
     async def open_conversation(self, *, title: str | None = None, session_id: str | None = None) -> str:

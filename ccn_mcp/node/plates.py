@@ -145,11 +145,11 @@ def _files(original: Original | None) -> list[Json]:
 
 
 async def plate_versions(ctx: Context) -> list[PlateInForce]:
-    """Every Plate that was in force, newest first, at most `VERSIONS_MAX`."""
+    """Every Plate that was in force and was not erased, newest first, at most `VERSIONS_MAX`."""
     found: deque[PlateInForce] = deque(maxlen=VERSIONS_MAX)
     query = RecordQuery(kinds=(Kind.PLATE,), oldest_first=True, limit=VERSIONS_AT_ONCE)
     while records := await ctx.store.records(query):
-        found.extendleft(map(_parsed, records))
+        found.extendleft(_parsed(record) for record in records if record.body is not None)
         query = replace(query, after=records[-1].seq)
     return list(found)
 

@@ -70,7 +70,10 @@ class FaultFound(TypedDict):
 
 
 class ChainCheck(TypedDict):
-    """A verification. `level` is 0 (chain) or 1 (content complete), None where the chain is broken."""
+    """A verification. `level` is 0 to 4 (`domain/assurance.py`), None where the chain is broken.
+
+    The `_to` count the entries that signatures, heads held elsewhere and outside witnesses cover.
+    """
 
     ok: bool
     level: int | None
@@ -81,6 +84,11 @@ class ChainCheck(TypedDict):
     clock_regressions: int
     head: str
     known_head_matches: bool | None
+    signed_to: int
+    matched_to: int
+    witnessed_to: int
+    checked_from: int
+    remarks: list[str]
     fault: FaultFound | None
 
 
@@ -95,6 +103,47 @@ class Redacted(TypedDict):
     note: str
 
 
+class Anchored(TypedDict):
+    """A signed head (`size`, `root`) that an outside authority has witnessed `at` its time; the entry is `seq`."""
+
+    seq: int
+    size: int
+    root: str
+    authority: str
+    at: str
+    verified: bool
+    head: str
+
+
+class RedactedMany(TypedDict):
+    """An erasure of many entries: how many went, by what they are called. `pending` as in `Redacted`."""
+
+    erased: dict[str, int]
+    already_erased: int
+    pending: bool
+    head: str
+    note: str
+
+
+class Imported(TypedDict):
+    """An import. `skipped` counts what was left out by its reason; `first_skipped` says where each was met first.
+
+    `already_there` came in an earlier import, or was recorded by a hook or a tool. `masked_secrets` and
+    `replaced_characters` are about the texts that were read, whether they were new or not.
+    """
+
+    imported: int
+    already_there: int
+    conversations: int
+    skipped: dict[str, int]
+    first_skipped: dict[str, str]
+    split_messages: int
+    masked_secrets: int
+    replaced_characters: int
+    dry_run: bool
+    head: str
+
+
 class Drift(TypedDict):
     """RMS and largest distance, 0 to 1."""
 
@@ -103,7 +152,10 @@ class Drift(TypedDict):
 
 
 class Judged(TypedDict):
-    """A report and what follows from it. `directive` is what to do next, None if nothing is to be done."""
+    """A report and what follows from it. `directive` is what to do next, None if nothing is to be done.
+
+    `ratings`: how many ratings to average into one report, because the baseline's own reports were that noisy.
+    """
 
     instance_id: str
     seq: int
@@ -120,6 +172,7 @@ class Judged(TypedDict):
     consistency: float
     smoothed: Drift
     baseline_source: str
+    ratings: int
     flags: list[str]
     consensus: dict[str, float]
     head: str
@@ -184,16 +237,123 @@ class PlateRecall(TypedDict):
     outcomes: dict[str, str]
 
 
+class CommissionRound(TypedDict):
+    """Reports towards a baseline, how many it needs, and the traits on which they `disagree` too much."""
+
+    reports: int
+    needed: int
+    ready: bool
+    disagree: list[str]
+
+
 class Validation(TypedDict):
-    """A run. `state` is open, validated, failed or not_validated; `plate_recall` comes with the answers."""
+    """A run. `state` is open, validated, failed, not_validated, or recorded (commissioning).
+
+    `plate_recall` comes with the answers; `rubric` and `commissioning` with a run of the kind commission.
+    """
 
     instance_id: str
     run_id: str | None
     state: str
     questions: list[RecallQuestion]
     plate_recall: PlateRecall | None
+    rubric: str | None
+    commissioning: CommissionRound | None
     note: str
     head: str
+
+
+class CommissionGroup(TypedDict):
+    """A group's baseline in use and its reports towards another one.
+
+    `copies`: reports that repeat another one exactly. `deviation`: pooled, once there are enough reports.
+    """
+
+    group: str
+    plate: str
+    baseline_source: str
+    baseline_entry: int | None
+    baseline: dict[str, float]
+    sigma: float
+    repeats: int
+    pinned_for_another_plate: bool
+    reports: int
+    instances: int
+    copies: int
+    needed: int
+    deviation: float | None
+    deviations: dict[str, float]
+    disagree: list[str]
+    ready: bool
+
+
+class ReplayFault(TypedDict):
+    """An entry that does not follow from what it names, and what differs."""
+
+    seq: int
+    detail: str
+
+
+class Replayed(TypedDict):
+    """Evaluations and pinned baselines (`baselines`) computed again. `erased`: used a report that was erased since."""
+
+    ok: bool
+    evaluations: int
+    matching: int
+    baselines: int
+    erased: list[int]
+    erased_count: int
+    faults: list[ReplayFault]
+    fault_count: int
+    groups: list[str]
+    head: str
+
+
+class RuleExplained(TypedDict):
+    """One rule: value and limit of its RMS and of its largest trait. `exceeded` is None where it did not apply."""
+
+    rule: str
+    compares: str
+    rms: float
+    rms_limit: float
+    max: float
+    max_limit: float | None
+    exceeded: bool | None
+    decides: bool
+
+
+class TraitExplained(TypedDict):
+    """One trait that is far from the baseline."""
+
+    trait: str
+    report: float
+    baseline: float
+
+
+class Explained(TypedDict):
+    """One verdict with every number. `exact` is False where the report was erased: four decimals are left then."""
+
+    seq: int
+    at: str
+    group: str
+    instance_id: str
+    report: int
+    new: bool
+    action: str
+    why: str
+    follows: str
+    rules_version: str
+    baseline_source: str
+    baseline_said: str
+    sigma: float
+    reports: int
+    principals: int
+    weight: str
+    base_run: int
+    rules: list[RuleExplained]
+    widest: list[TraitExplained]
+    flags: list[str]
+    exact: bool
 
 
 class Loaded(TypedDict):
@@ -211,7 +371,7 @@ class Loaded(TypedDict):
 
 
 class Status(TypedDict):
-    """The store at a glance."""
+    """The store at a glance. `erasures_pending`: erased messages whose bytes the store's files may still hold."""
 
     db: str
     exists: bool
@@ -219,7 +379,9 @@ class Status(TypedDict):
     entries: int
     head: str
     bytes: int
+    conversation_count: int
     conversations: list[HistoryConversation]
+    erasures_pending: int
     plate: str
     plate_is_starter: bool
     instances: list[InstanceStatus]

@@ -15,7 +15,13 @@ from ccn_mcp.node.plates import current_plate
 from ccn_mcp.node.results import Status
 
 LAST_CONVERSATIONS: Final = 5
-COUNT_PAGE: Final = 1_000
+ERASURES_PENDING: Final = (
+    "the write-ahead log still holds what was erased, because a program reads an older state of the store. Close "
+    "what has it open (ccn-mcp doctor lists the processes), then run ccn-mcp maintain; the next message that is "
+    "recorded, or the next erasure, cleans up too"
+)
+"""Why `erasures_pending` is not 0, and what to do."""
+
 _SIDE_FILES: Final = ("", "-wal", "-shm")
 
 
@@ -37,21 +43,13 @@ async def status(ctx: Context, caller: Caller) -> Status:
         "entries": info.head.size,
         "head": str(info.head),
         "bytes": _bytes_on_disk(ctx.settings.db),
+        "conversation_count": info.conversations,
         "conversations": [listed(item) for item in recent],
+        "erasures_pending": info.erasures_pending,
         "plate": plate_name(plate),
         "plate_is_starter": is_starter(plate.plate),
         "instances": connected["instances"],
     }
-
-
-async def count_conversations(ctx: Context) -> int:
-    """How many conversations there are, in all scopes."""
-    count = 0
-    before: int | None = None
-    while page := await ctx.store.conversations(ConversationQuery(COUNT_PAGE, before=before)):
-        count += len(page)
-        before = page[-1].last_seq
-    return count
 
 
 def _bytes_on_disk(path: Path) -> int:

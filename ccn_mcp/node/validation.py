@@ -25,13 +25,14 @@ from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Body, Draft, Group, Record, RecordQuery, Seat
 from ccn_mcp.domain.plate import Plate, parse_plate
 from ccn_mcp.node.consensus import reporting_seat
-from ccn_mcp.node.context import Caller, Context, iso, short_text
+from ccn_mcp.node.context import Caller, Context, iso, must_record, short_text
 from ccn_mcp.node.conversations import recorded_under
 from ccn_mcp.node.instances import lease_drafts
 from ccn_mcp.node.results import PlateRecall, RecallQuestion, Validation
 
 FORMAT: Final = "ccn.recall/1"
 OPEN: Final = "open"
+KINDS: Final = ("recall", "commission")
 _OPENED: Final = "ccn:recall:"
 _ANSWERED: Final = "ccn:recalled:"
 
@@ -63,26 +64,46 @@ async def validate_character(
     instance_id: str | None = None,
     run_id: str | None = None,
     answers: object = None,
+    kind: str | None = None,
+    scores: object = None,
 ) -> Validation:
-    """Hand out a run, or score the six answers to one. A run is used once and expires with the lease.
+    """Hand out a run, or take its six answers, or its 16 scores. A run is used once and expires with the lease.
+
+    `kind` is recall (the default) or commission (`ccn_mcp.node.commissioning`).
 
     Raises:
         BadInput, TooLarge, BadText: arguments that cannot be used; the run stays open.
         UnknownInstance. NotFound: no such run of this instance, or it has expired.
         Conflict: the run was used. Refused: no Plate was delivered yet, or measurement is off.
     """
+    must_record(ctx)
     if ctx.settings.character == "off":
         raise Refused("the person has switched validation off (CCN_CHARACTER=off); carry on without it")
     run = short_text(run_id, "run_id")
-    if (run is None) != (answers is None):
+    if kind not in (None, "", *KINDS) or (kind == KINDS[0] and scores is not None):
         raise BadInput(
-            "run_id and answers belong together; call with neither to get the questions and a run_id, then with both"
+            f"kind is one of: {', '.join(KINDS)}; answers go with the first, scores with the second"
+        )
+    commission = kind == KINDS[1] or scores is not None
+    if commission and answers is not None:
+        raise BadInput("a commissioning run takes scores, and no answers")
+    if (run is None) != ((scores if commission else answers) is None):
+        raise BadInput(
+            "run_id and answers (or scores) belong together; call with neither to get a run_id, then with both"
         )
     said = _answers(answers) if answers is not None else ()
     seat = await reporting_seat(ctx, caller, short_text(instance_id, "instance_id"))
     if seat.snapshot.get("state") == State.TERMINATED:
         raise UnknownInstance(
             f"the instance {seat.instance_id!r} has ended; call load_plate to open another one"
+        )
+    if commission:
+        from ccn_mcp.node.commissioning import open_run, take_scores
+
+        return (
+            await open_run(ctx, caller, seat)
+            if run is None
+            else await take_scores(ctx, caller, seat, run, scores)
         )
     if run is None:
         return await _open(ctx, caller, seat)
@@ -142,7 +163,11 @@ def _questions() -> list[RecallQuestion]:
 
 async def _plate_at(ctx: Context, seq: int) -> Plate:
     found = await ctx.store.records(RecordQuery(kinds=(Kind.PLATE,), seqs=(seq,)))
-    if not found or found[0].body is None:
+    if found and found[0].body is None:
+        raise Refused(
+            "the Plate that was delivered to this instance was erased since; call load_plate again, then start a run"
+        )
+    if not found:
         raise VerificationFailed(f"the Plate at entry {seq} cannot be read; run ccn-mcp verify")
     return parse_plate(found[0].blob)
 
@@ -241,6 +266,8 @@ def _result(
         "state": state,
         "questions": questions or [],
         "plate_recall": found,
+        "rubric": None,
+        "commissioning": None,
         "note": note,
         "head": head,
     }

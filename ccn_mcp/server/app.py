@@ -12,13 +12,15 @@ from typing import Any
 
 import anyio
 from mcp.server.mcpserver import MCPServer
+from mcp_types import Icon
 
 from ccn_mcp import __version__
 from ccn_mcp.app import node_of
-from ccn_mcp.domain.prompt import SERVER_INSTRUCTIONS
+from ccn_mcp.domain.prompt import INSTRUCTIONS_EXCLUDED, SERVER_INSTRUCTIONS
 from ccn_mcp.node.context import Caller
 from ccn_mcp.node.node import Node
 from ccn_mcp.server.notifications import Announcer, watched
+from ccn_mcp.server.panel import Panel
 from ccn_mcp.server.prompts import complete, prompts
 from ccn_mcp.server.resources import add_resources, keeps_node
 from ccn_mcp.server.tools import tools
@@ -26,6 +28,13 @@ from ccn_mcp.settings import Settings
 
 NAME = "ccn"
 TITLE = "Continuity record"
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='%23777' "
+    "stroke-width='2'%3E%3Crect x='2' y='8' width='12' height='8' rx='4'/%3E%3Crect x='10' y='8' width='12' "
+    "height='8' rx='4'/%3E%3C/svg%3E"
+).replace(" ", "%20")
+"""Two links of a chain. On the server only and small: mcp 2.3 sends it with every answer of the 2026-07-28 revision."""
+
 SWITCH_S = 0.001
 
 
@@ -54,9 +63,11 @@ def build_server(settings: Settings, *, stopped: list[signal.Signals] | None = N
     server: MCPServer[Any] = MCPServer(
         NAME,
         title=TITLE,
-        instructions=SERVER_INSTRUCTIONS,
+        instructions=SERVER_INSTRUCTIONS + (INSTRUCTIONS_EXCLUDED if settings.excluded else ""),
         version=__version__,
+        icons=[Icon(src=ICON, mime_type="image/svg+xml", sizes=["any"])],
         tools=tools(),
+        extensions=[Panel()],
         subscriptions=announcer,
         middleware=[keeps_node],
         lifespan=lifespan,

@@ -13,9 +13,11 @@ from mcp.server.mcpserver.resolve import Elicit
 from mcp_types import ClientCapabilities
 from pydantic import BaseModel, Field
 
-from ccn_mcp.domain.errors import Refused
+from ccn_mcp.domain.errors import NotFound, Refused
+from ccn_mcp.node.context import Context as NodeContext
 from ccn_mcp.node.context import iso
-from ccn_mcp.node.erasure import find_message
+from ccn_mcp.node.conversations import in_scope
+from ccn_mcp.node.erasure import Doomed, find_message
 from ccn_mcp.node.node import Node
 from ccn_mcp.server.errors import told_to_the_model
 
@@ -38,7 +40,7 @@ async def ask_to_erase(ctx: Ctx, seq: int | None, reason: str) -> Elicit[Erasure
     """
     node: Node = ctx.request_context.lifespan_context
     with told_to_the_model():
-        doomed = await find_message(node.ctx, seq=seq)
+        doomed = await find_in_scope(node.ctx, seq)
     if doomed.text is None:
         return ErasureAnswer(erase=True)
     if not can_ask(ctx.client_capabilities):
@@ -53,6 +55,21 @@ async def ask_to_erase(ctx: Ctx, seq: int | None, reason: str) -> Elicit[Erasure
     if reason.strip():
         question += f"\n\nReason given, which stays in the record: {_shown(reason)}"
     return Elicit(question, ErasureAnswer)
+
+
+async def find_in_scope(ctx: NodeContext, seq: int | None) -> Doomed:
+    """The message at `seq`: positions are easily guessed, so another project's is not to be had by them.
+
+    Raises:
+        As `find_message`; NotFound also where the message is in another scope.
+    """
+    doomed = await find_message(ctx, seq=seq)
+    if not await in_scope(ctx, doomed.conversation_id):
+        raise NotFound(
+            f"there is no message {doomed.seq} in this scope; get_history shows theirs. For another project's, "
+            f"the person runs in a terminal of their own: ccn-mcp redact {doomed.seq}"
+        )
+    return doomed
 
 
 def can_ask(capabilities: ClientCapabilities | None) -> bool:

@@ -158,7 +158,10 @@ CATALOGUE: Final[dict[str, Entry]] = {
             "Check that the record is as it was written: every hash, link and query column, and that it still has "
             "a head that you kept. Returns the assurance level, counts, and the first fault with its position."
         ),
-        properties={"known_head": _text("a head (SIZE:ROOT) that you kept from an earlier result")},
+        properties={
+            "known_head": _text("a head (SIZE:ROOT) that you kept from an earlier result"),
+            "since": _text("a head: read only what is newer"),
+        },
         result=results.ChainCheck,
         reads_only=True,
         meta={"anthropic/searchHint": "tamper check integrity hash proof"},
@@ -168,7 +171,8 @@ CATALOGUE: Final[dict[str, Entry]] = {
         description=(
             "Show that the Plate which load_plate delivered arrived. Without run_id: six questions, their limits and "
             "a run_id. With run_id and six answers: plate_recall and a state (validated, failed, not_validated). "
-            "Between tasks; it is no test of character."
+            "Between tasks; it is no test of character. kind=commission, only when the person asks: a rubric and a "
+            "run_id, then run_id and scores, towards a measured baseline."
         ),
         properties={
             "instance_id": _text("from load_plate"),
@@ -178,6 +182,8 @@ CATALOGUE: Final[dict[str, Entry]] = {
                 "items": {"type": "string"},
                 "description": "in the questions' order",
             },
+            "kind": _text("default recall", "recall", "commission"),
+            "scores": _vector("of a commissioning run: 16 traits, 0 to 5, by name"),
         },
         result=results.Validation,
         meta={"anthropic/searchHint": "recall questions identity check plate"},
@@ -206,6 +212,10 @@ CATALOGUE: Final[dict[str, Entry]] = {
         properties={"instance_id": _text("yours, from load_plate")},
         result=results.Consensus,
         reads_only=True,
-        meta={"anthropic/searchHint": "instances connected drift decisions"},
+        # The page of MCP Apps that shows it (`panel.py`; not imported, it knows the SDK's server).
+        meta={
+            "anthropic/searchHint": "instances connected drift decisions",
+            "ui": {"resourceUri": "ui://ccn/panel.html"},
+        },
     ),
 }

@@ -17,7 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +34,7 @@ from ccn_mcp.domain.limits import (
     HTTP_SESSIONS_MAX,
 )
 from ccn_mcp.server.token import TokenFile
-from ccn_mcp.settings import Settings
+from ccn_mcp.settings import Settings, for_many
 
 if TYPE_CHECKING:
     from mcp.server.transport_security import TransportSecuritySettings
@@ -289,8 +289,7 @@ def serve_http(
 
         stopped: list[signal.Signals] = []
         stopping = asyncio.Event()
-        # One process serves many sessions: that of the shell that started it is none of them.
-        app = build_server(replace(chosen, session_id=None), stopped=stopped).streamable_http_app(
+        app = build_server(for_many(chosen), stopped=stopped).streamable_http_app(
             streamable_http_path=PATH,
             max_request_body_size=HTTP_BODY_BYTES_MAX,
             session_idle_timeout=HTTP_SESSION_IDLE_S_MAX,

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.session import ServerSession
@@ -34,6 +35,7 @@ ENTRIES_MAX: Final = 50
 """More new entries than this are not looked at one by one."""
 
 LEGACY_SUBSCRIPTIONS_MAX: Final = 256
+_FOLLOWED: Final = "ccn/subscriptions"
 SEND_S_MAX: Final = 5.0
 
 ALWAYS: Final = (resources.HEAD,)
@@ -114,7 +116,11 @@ class Announcer(InMemorySubscriptionBus):
     async def _on_subscribe(
         self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
     ) -> EmptyResult:
-        self._legacy[_connection(ctx.session), params.uri] = ctx.session
+        connection = _connection(ctx.session)
+        if _FOLLOWED not in connection.state:
+            connection.state[_FOLLOWED] = True
+            connection.exit_stack.callback(self._forget, id(connection))
+        self._legacy[id(connection), params.uri] = ctx.session
         while len(self._legacy) > LEGACY_SUBSCRIPTIONS_MAX:
             self._legacy.pop(next(iter(self._legacy)))
         return EmptyResult()
@@ -122,13 +128,19 @@ class Announcer(InMemorySubscriptionBus):
     async def _on_unsubscribe(
         self, ctx: ServerRequestContext[Any, Any], params: UnsubscribeRequestParams
     ) -> EmptyResult:
-        self._legacy.pop((_connection(ctx.session), params.uri), None)
+        self._legacy.pop((id(_connection(ctx.session)), params.uri), None)
         return EmptyResult()
 
+    def _forget(self, connection: int) -> None:
+        """A session has ended: closed by its client, or idle for too long."""
+        for key in [key for key in self._legacy if key[0] == connection]:
+            del self._legacy[key]
 
-def _connection(session: ServerSession) -> int:
-    # A session object is made for each request; what stays is the parameters of its connection's handshake.
-    return id(session.client_params)
+
+def _connection(session: ServerSession) -> Connection:
+    # A session object is made for each request; what stays, and knows when it ends, is its connection, which mcp 2.3
+    # shows to handlers in no other way.
+    return session._connection
 
 
 @asynccontextmanager

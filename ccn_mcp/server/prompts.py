@@ -6,9 +6,6 @@ the SDK's own way builds a model of each at start-up.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from functools import cache
 from typing import Final
 
 from mcp.server.mcpserver.prompts import Prompt
@@ -24,15 +21,13 @@ from mcp_types import (
     ResourceTemplateReference,
 )
 
-from ccn_mcp import data
-from ccn_mcp.domain.character import TRAITS
 from ccn_mcp.domain.errors import CcnError
 from ccn_mcp.domain.limits import PAGE_CONVERSATIONS_MAX
 from ccn_mcp.domain.models import ROLES, ConversationQuery
 from ccn_mcp.node.conversations import require_conversation
+from ccn_mcp.node.rubric import rubric
 from ccn_mcp.server.resources import current_node
 
-RUBRIC: Final = "rubric.json"
 COMPLETIONS_MAX: Final = 100
 PAGES_MAX: Final = 20
 """Pages of conversations that a prefix is looked for in; older ids have to be typed whole."""
@@ -53,6 +48,12 @@ VALIDATE: Final = (
     "Call validate_character with your instance_id. If it returns questions, answer each in one or two full sentences "
     "from what load_plate gave you, within its limit, call it again with the run_id and the answers, and tell me the "
     "state that it returned. It shows whether the Plate arrived; it is no test of character."
+)
+COMMISSION: Final = (
+    "Call load_plate with your model id, then answer three questions about this project as you would at work, each in "
+    "a paragraph: what is known, what is open, what you would do next. Then call validate_character with your "
+    "instance_id and kind=commission, rate those answers on each trait by the rubric that it returns, and call it "
+    "again with the run_id and scores as a map by name. Tell me how many reports there are and how many are needed."
 )
 
 
@@ -86,6 +87,14 @@ def prompts() -> list[Prompt]:
             fn=validate,
             context_kwarg=None,
         ),
+        Prompt(
+            name="commission",
+            title="Commission",
+            description="Report once towards a measured baseline; eight or more, each in a new session.",
+            arguments=[],
+            fn=commission,
+            context_kwarg=None,
+        ),
     ]
 
 
@@ -106,12 +115,8 @@ async def continue_(conversation: str = "") -> str:
 
 async def reflect() -> str:
     """The text of `reflect`, with the rubric."""
-    version, anchors = rubric()
-    blocks = [
-        "\n".join([name, *(f"  {score} {anchor}" for score, anchor in enumerate(anchors[name]))])
-        for name in TRAITS
-    ]
-    return REFLECT.format(version=version, anchors="\n".join(blocks))
+    found = rubric()
+    return REFLECT.format(version=found.version, anchors=found.text)
 
 
 async def validate() -> str:
@@ -119,11 +124,9 @@ async def validate() -> str:
     return VALIDATE
 
 
-@cache
-def rubric() -> tuple[str, Mapping[str, list[str]]]:
-    """Version and anchors (0 to 5) of the packaged rubric; read when it is first needed."""
-    read = json.loads(data.read(RUBRIC))
-    return read["version"], read["anchors"]
+async def commission() -> str:
+    """The text of `commission`."""
+    return COMMISSION
 
 
 # ---- completion ----------------------------------------------------------------------------------------

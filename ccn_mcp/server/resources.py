@@ -22,7 +22,7 @@ from mcp_types import Annotations
 from ccn_mcp import __version__
 from ccn_mcp.domain.character import RELATIONAL, TRAIT_POLES, TRAITS, describe, from_blob
 from ccn_mcp.domain.errors import BadInput, CcnError, NotFound
-from ccn_mcp.domain.instances import Instance, group_of
+from ccn_mcp.domain.instances import UNKNOWN_GROUP, Instance, group_of
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import PAGE_CONVERSATIONS_MAX, PAGE_MESSAGES_MAX, RESULT_CHARS_MAX
 from ccn_mcp.domain.models import RecordQuery
@@ -164,22 +164,24 @@ def _cut(found: Plate, body: int) -> Plate:
 
 async def character(node: Node) -> str:
     """The traits in words; numbers once this session's instance has reported since its last load."""
-    from ccn_mcp.node.character import NOT_REPORTED  # not needed to start serving
+    from ccn_mcp.node.baselines import SAID, baseline_of  # not needed to start serving
+    from ccn_mcp.node.character import NOT_REPORTED
     from ccn_mcp.node.consensus import has_reported, last_judgement
 
     ctx, caller = node.ctx, node.caller
     seat = await seat_of_session(ctx, caller, caller.session_id) if caller.session_id else None
-    found = await node.plate()
+    group = group_of(Instance.from_body(seat.snapshot)) if seat is not None else UNKNOWN_GROUP
+    base = await baseline_of(ctx, group, await node.plate())
     lines = [
         "# Character",
-        f"Measurement: {ctx.settings.character}. Baseline: {found.baseline_source}, measured by nobody.",
+        f"Measurement: {ctx.settings.character}. Baseline: {SAID[base.source]}.",
     ]
     if seat is None or seat.report_blob is None or not await has_reported(ctx, seat):
         poles = [f"- {name}: {low} to {high}" for name, (low, high) in TRAIT_POLES.items()]
         return "\n\n".join([*lines, NOT_REPORTED, "\n".join(poles)]) + "\n"
-    last = await last_judgement(ctx, group_of(Instance.from_body(seat.snapshot)))
+    last = await last_judgement(ctx, group)
     agreed = last.recorded.consensus if last is not None else None
-    columns = (found.baseline, agreed, from_blob(seat.report_blob, len(TRAITS)))
+    columns = (base.vector, agreed, from_blob(seat.report_blob, len(TRAITS)))
     rows = ["| trait | from | to | baseline | consensus | yours |", "|---|---|---|---|---|---|"]
     for at, (name, (low, high)) in enumerate(TRAIT_POLES.items()):
         numbers = " | ".join("none" if vector is None else f"{vector[at]:.2f}" for vector in columns)
@@ -276,9 +278,22 @@ async def health(node: Node) -> str:
         status = await node.status()
     except CcnError as error:
         return _json({"ok": False, **known, "code": error.code, "detail": str(error)})
-    names = ("exists", "store_id", "entries", "head", "bytes", "plate", "plate_is_starter")
+    names = (
+        "exists",
+        "store_id",
+        "entries",
+        "head",
+        "bytes",
+        "erasures_pending",
+        "plate",
+        "plate_is_starter",
+    )
     shown = {name: status[name] for name in names}  # type: ignore[literal-required]  # its own keys
     note = {} if status["exists"] else {"note": NOTHING_YET}
+    if status["erasures_pending"]:
+        from ccn_mcp.node.status import ERASURES_PENDING  # not needed to start serving
+
+        note["note"] = f"{status['erasures_pending']} erasures are pending: {ERASURES_PENDING}"
     return _json({"ok": True, **known, **shown, "connected": len(status["instances"]), **note})
 
 

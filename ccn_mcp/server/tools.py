@@ -19,12 +19,14 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, TextContent
 from pydantic import BeforeValidator
 
-from ccn_mcp.node.erasure import find_message
+from ccn_mcp.domain.prompt import PLATE_ONLY
 from ccn_mcp.node.node import Node
 from ccn_mcp.node.results import ChainCheck, Redacted
-from ccn_mcp.server.asking import ErasureAnswer, ask_to_erase
+from ccn_mcp.server.asking import ErasureAnswer, ask_to_erase, find_in_scope
 from ccn_mcp.server.catalogue import CATALOGUE
 from ccn_mcp.server.errors import PlainTool, told_to_the_model
+from ccn_mcp.server.panel import panel_meta
+from ccn_mcp.server.resources import plate
 from ccn_mcp.server.schemas import schema_of
 
 CLIENT_CHARS_MAX: Final = 100
@@ -54,7 +56,10 @@ async def load_plate(
     title: Text = "",
     history_tokens: Number = None,
 ) -> CallToolResult:
-    """Deliver the context as prose; the ids are in it and, for programs, in `_meta`."""
+    """Deliver the context as prose; the ids are in it and, for programs, in `_meta`. Where nothing may be
+    recorded, the Plate alone."""
+    if _node(ctx).ctx.settings.excluded is not None:
+        return await _plate_only(_node(ctx))
     with told_to_the_model():
         loaded = await _node(ctx).load_plate(
             instance_id=instance_id,
@@ -74,6 +79,12 @@ async def load_plate(
             "ccn/head": loaded["head"],
         },
     )
+
+
+async def _plate_only(node: Node) -> CallToolResult:
+    with told_to_the_model():
+        text = f"{PLATE_ONLY}\n{await plate(node)}"
+    return CallToolResult(content=[TextContent(type="text", text=text)])
 
 
 async def record_message(
@@ -150,19 +161,26 @@ async def get_history(
     return _structured(history)
 
 
-async def verify_chain(ctx: Ctx, known_head: Text = "") -> CallToolResult:
+async def verify_chain(ctx: Ctx, known_head: Text = "", since: Text = "") -> CallToolResult:
     """Check the log, telling the client how far it has come."""
     with told_to_the_model():
-        checked = await _verify_with_progress(ctx, known_head)
+        checked = await _verify_with_progress(ctx, known_head, since)
     return _structured(checked)
 
 
 async def validate_character(
-    ctx: Ctx, instance_id: Text = "", run_id: Text = "", answers: Any = None
+    ctx: Ctx,
+    instance_id: Text = "",
+    run_id: Text = "",
+    answers: Any = None,
+    kind: Text = "",
+    scores: Any = None,
 ) -> CallToolResult:
-    """Hand out the six questions, or score their answers."""
+    """Hand out the six questions or a commissioning run, or take what answers them."""
     with told_to_the_model():
-        run = await _node(ctx).validate_character(instance_id=instance_id, run_id=run_id, answers=answers)
+        run = await _node(ctx).validate_character(
+            instance_id=instance_id, run_id=run_id, answers=answers, kind=kind or None, scores=scores
+        )
     return _structured(run)
 
 
@@ -177,7 +195,7 @@ async def redact_message(
     with told_to_the_model():
         if isinstance(answer, AcceptedElicitation) and answer.data.erase:
             return _structured(await node.redact_message(seq, reason=reason))
-        kept = await find_message(node.ctx, seq=seq)
+        kept = await find_in_scope(node.ctx, seq)
         said = "closed the question" if answer.action == "cancel" else "said no"
         result: Redacted = {
             "seq": kept.seq,
@@ -193,8 +211,10 @@ async def redact_message(
 async def consensus_status(ctx: Ctx, instance_id: Text = "") -> CallToolResult:
     """Who is connected and what was decided."""
     with told_to_the_model():
-        status = await _node(ctx).consensus_status(instance_id=instance_id)
-    return _structured(status)
+        node = _node(ctx)
+        status = await node.consensus_status(instance_id=instance_id)
+        meta = await panel_meta(node, ctx)
+    return _structured(status, meta)
 
 
 FUNCTIONS: Final = (
@@ -248,13 +268,15 @@ def _shown(name: str, version: str) -> str:
     return text.strip()[:CLIENT_CHARS_MAX]
 
 
-def _structured(result: Mapping[str, Any]) -> CallToolResult:
+def _structured(result: Mapping[str, Any], meta: dict[str, Any] | None = None) -> CallToolResult:
     return CallToolResult(
-        content=[TextContent(type="text", text=_JSON.encode(result))], structured_content=dict(result)
+        content=[TextContent(type="text", text=_JSON.encode(result))],
+        structured_content=dict(result),
+        _meta=meta,
     )
 
 
-async def _verify_with_progress(ctx: Ctx, known_head: str) -> ChainCheck:
+async def _verify_with_progress(ctx: Ctx, known_head: str, since: str) -> ChainCheck:
     """Verify in its own thread and report from this one."""
     loop = asyncio.get_running_loop()
     moved = asyncio.Event()
@@ -274,6 +296,6 @@ async def _verify_with_progress(ctx: Ctx, known_head: str) -> ChainCheck:
 
     telling = asyncio.create_task(tell())
     try:
-        return await _node(ctx).verify_chain(known_head=known_head, progress=progress)
+        return await _node(ctx).verify_chain(known_head=known_head, since=since, progress=progress)
     finally:
         telling.cancel()

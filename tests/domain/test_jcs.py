@@ -39,6 +39,30 @@ def test_agrees_with_the_reference_encoder(value: jcs.Json) -> None:
     assert written == rfc8785.dumps(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"b": "1", "a": "\u0001\x7f\u2028é"},
+        {"\ufeff": "1", "\U00010000": "2"},
+        {"é": "1", "z": "2"},
+        {"": "\\u0000"},
+    ],
+)
+@given(more=st.dictionaries(SAFE_TEXT, SAFE_TEXT, max_size=4))
+def test_objects_of_text_agree_with_the_reference_encoder(
+    value: dict[str, str], more: dict[str, str]
+) -> None:
+    for said in (value, more, value | more):
+        assert jcs.encode(dict(said)) == rfc8785.dumps(said)
+
+
+@pytest.mark.parametrize("value", [{"a": "b\x00"}, {"\x00": "b"}, {"\ud800": "b"}, {"a": "b\ud800"}])
+def test_an_object_of_text_that_cannot_be_stored_is_refused(value: jcs.Json) -> None:
+    with pytest.raises(BadText):
+        jcs.encode(value)
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_double_reads_back_as_itself(value: float) -> None:
     assert float(jcs.encode(value)) == value

@@ -122,7 +122,7 @@ class Stage:
         ctx, now = self.node.ctx, self.clock.at_us
         names = {instance_id: name for name, instance_id in self.ids.items()}
         present = turnout.participants(
-            [_seat(seat, -1) for seat in await seats_of_group(ctx, "m||", now)],
+            [_seat(seat, -1) for seat in await seats_of_group(ctx, "m||1", now)],
             now_us=now,
             lease_us=ctx.settings.lease_us,
             fresh_us=ctx.settings.fresh_us,
@@ -390,11 +390,11 @@ async def test_groups_do_not_mix_and_a_correction_moves_an_instance(db: Path) ->
         _, other = await open_as(node, "local", "b")
         first = await node.report_character_vector(spread(0.51), instance_id=mine)
         second = await node.report_character_vector(spread(0.52), instance_id=other)
-        assert (first["group"], second["group"], second["participants"]) == ("a||", "b||", 1)
+        assert (first["group"], second["group"], second["participants"]) == ("a||1", "b||1", 1)
         snapshot = corrected(Instance.from_body((await seat_of(node.ctx, mine)).snapshot), model="b")
         await node.ctx.store.append(Group((instance_draft(snapshot, Event.CORRECTED, START_US),)))
         moved = await node.report_character_vector(spread(0.53), instance_id=mine)
-        assert (moved["group"], moved["participants"]) == ("b||", 2)
+        assert (moved["group"], moved["participants"]) == ("b||1", 2)
         assert await check_ledger(node) == 3
 
 

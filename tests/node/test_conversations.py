@@ -288,7 +288,7 @@ BAD_PAGES: Final[list[dict[str, Any]]] = [
     {"query": "?!"},
     {"query": "x" * 401},
     {"query": "\ud800"},
-    {"query": "word", "before": 3},
+    {"query": "word", "after": 3},
     {"query": "word", "since": "2026-01-01"},
 ]
 
@@ -492,6 +492,38 @@ async def test_a_search_of_adversarial_text_fits(db: Path) -> None:
     assert js_chars(page) <= RESULT_CHARS_MAX
     assert page["hits"]
     assert len(page["hits"]) == 60 or page["left_out"]
+
+
+@pytest.mark.parametrize("words", ["needle", 'needle "; x=(1), "é\\', "漢 needle*"])
+async def test_every_hit_of_a_search_is_reached_by_following_what_the_answers_say(
+    db: Path, words: str
+) -> None:
+    sent: list[int] = []
+    async with node_on(db) as node:
+        for at in range(30):
+            role = ("user", "assistant")[at % 2]
+            text = f"needle 漢 x 1 é number {at} " + "🦔漢" * 300
+            sent.append((await node.record_message(role, text, session_id=f"s{at % 3}"))["seq"])
+        for narrower in ({}, {"role": "user"}, {"limit": 7}, {"limit": 200}):
+            call: dict[str, Any] = {"query": words, **narrower}
+            got: list[int] = []
+            while call:
+                page = await node.get_history(**call)
+                assert js_chars(page) <= RESULT_CHARS_MAX
+                got += [hit["seq"] for hit in page["hits"]]
+                (call,) = calls_in_search(page["left_out"]) or [{}]
+                assert len(got) <= len(sent)
+            wanted = sent[::2] if "role" in narrower else sent
+            assert got == wanted[::-1], "newest first, each once"
+        with pytest.raises(BadInput, match="after"):
+            await node.get_history(query=words, after=3)
+
+
+def calls_in_search(left_out: str | None) -> list[dict[str, Any]]:
+    """As `calls_in`, for a call that quotes whatever was searched."""
+    found = re.search(r"get_history\((.*)\)\. Read around", left_out or "")
+    quoted = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\d+)', found[1]) if found else []
+    return [{name: json.loads(value) for name, value in quoted}] if quoted else []
 
 
 async def test_search_words_are_words_and_no_operators(db: Path) -> None:

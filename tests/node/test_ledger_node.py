@@ -38,7 +38,7 @@ async def test_a_whole_store_reaches_level_one_and_counts(db: Path) -> None:
         clock.pass_s(-60)
         last = await node.record_message("assistant", "two", session_id="s")
         found = await node.verify_chain(known_head=f" {first['head']} ")
-    assert (found["ok"], found["level"], found["known_head_matches"]) == (True, 1, True)
+    assert (found["ok"], found["level"], found["known_head_matches"]) == (True, 3, True)
     assert (found["entries"], found["messages"], found["erased"]) == (4, 2, 0)
     assert found["clock_regressions"] == 1
     assert (found["head"], found["fault"]) == (last["head"], None)

@@ -33,5 +33,11 @@ async def test_a_session_is_looked_up_once_and_stays_in_its_conversation(
             assert said["conversation_id"] == first["conversation_id"]
         assert said["n"] == 4
         assert [query.key for query in asked] == ["ccn:session:s"]
+        asked.clear()
         elsewhere = await node.record_message("user", "x", session_id="t")
         assert elsewhere["conversation_id"] != first["conversation_id"]
+        again = await node.record_message("user", "y", session_id="t")
+        assert (again["conversation_id"], again["n"]) == (elsewhere["conversation_id"], 2)
+        assert [query.key for query in asked] == ["ccn:session:t"], (
+            "the first message looks once, the others never"
+        )

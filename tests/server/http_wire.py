@@ -8,7 +8,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -115,6 +116,18 @@ class HttpServer:
             response = connection.getresponse()
             found = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    @contextmanager
+    def stream(self, session: str) -> Iterator[http.client.HTTPResponse]:
+        """A stream of the older revisions that the server has begun and not ended."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S_MAX)
+        try:
+            connection.request(
+                "GET", "/mcp", headers={**ACCEPT, **self.authorization, "mcp-session-id": session}
+            )
+            yield connection.getresponse()
         finally:
             connection.close()
 

@@ -9,6 +9,8 @@ import typing
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import jsonschema  # type: ignore[import-untyped]  # comes with mcp, its stubs do not
 import pytest
@@ -43,6 +45,7 @@ INPUT_BYTES_MAX: Final = 7_500
 LOADED_BYTES_MAX: Final = 4_000
 LIST_BYTES_MAX: Final = 16_000
 TEXT_CHARS_MAX: Final = 4_096
+ICON_BYTES_MAX: Final = 400
 
 
 @pytest.fixture
@@ -78,6 +81,20 @@ async def test_the_tools_are_these_and_cost_no_more_than_this(listed: ListToolsR
     assert input_bytes(listed.tools) <= INPUT_BYTES_MAX
     assert input_bytes(always) <= LOADED_BYTES_MAX
     assert size(on_the_wire(listed)) <= LIST_BYTES_MAX
+
+
+async def test_the_server_has_one_small_icon_and_nothing_else_has(
+    client: Client, listed: ListToolsResult
+) -> None:
+    assert client.server_info is not None
+    (icon,) = client.server_info.icons or []
+    kind, _, drawing = icon.src.partition(",")
+    assert (kind, icon.mime_type) == ("data:image/svg+xml", "image/svg+xml")
+    assert len(icon.src) <= ICON_BYTES_MAX
+    picture = ElementTree.fromstring(unquote(drawing))  # noqa: S314  # our own
+    assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(picture) == 2
+    assert not any(tool.icons for tool in listed.tools)
 
 
 async def test_nothing_is_cut_or_dropped_by_a_client(client: Client, listed: ListToolsResult) -> None:

@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp_types import ResourceUpdatedNotification
 
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Record
 from ccn_mcp.node.node import Node
+from ccn_mcp.server import app as server_app
 from ccn_mcp.server import notifications
 from ccn_mcp.server.app import build_server
 from ccn_mcp.server.notifications import EVERYTHING, Announcer, look, of_records, watched
 from ccn_mcp.settings import Settings
 from tests.clients.harness import ROOT, bare_environment, server_arguments
 from tests.node.world import node_on, plate_of
+from tests.server.http_wire import ACCEPT, CLIENT_INFO, request
 from tests.server.wire import Server
 
 pytestmark = pytest.mark.anyio
@@ -96,6 +100,67 @@ async def test_a_session_of_an_older_revision_is_told_too(db: Path, tmp_path: Pa
             with anyio.fail_after(WAIT_S):
                 await told.wait()
             await client.unsubscribe_resource("ccn://chain/head")
+
+
+async def test_a_session_that_ends_leaves_no_subscription_behind(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP, where one process outlives its sessions: the client's goodbye ends what it subscribed to."""
+    made: list[Any] = []
+
+    class Seen(Announcer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ended = asyncio.Event()
+            made.append(self)
+
+        def _forget(self, connection: int) -> None:
+            super()._forget(connection)
+            self.ended.set()
+
+    monkeypatch.setattr(server_app, "Announcer", Seen)
+    app = build_server(Settings(db=db)).streamable_http_app(
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    )
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as web,
+    ):
+        (announcer,) = made
+        one, two = await begun(web), await begun(web)
+        for session in (one, two):
+            for uri in ("ccn://chain/head", "ccn://plate"):
+                for _ in range(3):
+                    await asked(web, session, "resources/subscribe", uri)
+        assert len(announcer._legacy) == 4
+        await asked(web, one, "resources/unsubscribe", "ccn://plate")
+        assert len(announcer._legacy) == 3
+        await web.delete("/mcp", headers={"mcp-session-id": two})
+        with anyio.fail_after(WAIT_S):
+            await announcer.ended.wait()
+        assert len(announcer._legacy) == 1
+        announcer.ended.clear()
+        await web.delete("/mcp", headers={"mcp-session-id": one})
+        with anyio.fail_after(WAIT_S):
+            await announcer.ended.wait()
+        assert not announcer.wanted
+
+
+async def begun(web: httpx2.AsyncClient) -> str:
+    """A session of the older revisions; its id."""
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT_INFO}
+    opened = await web.post("/mcp", json=request(0, "initialize", params), headers=ACCEPT)
+    session = str(opened.headers["mcp-session-id"])
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    await web.post("/mcp", json=ready, headers={**ACCEPT, "mcp-session-id": session})
+    return session
+
+
+async def asked(web: httpx2.AsyncClient, session: str, method: str, uri: str) -> None:
+    sent = request(1, method, {"uri": uri})
+    answer = await web.post("/mcp", json=sent, headers={**ACCEPT, "mcp-session-id": session})
+    assert answer.status_code == 200
+    assert '"result"' in answer.text
 
 
 async def test_a_process_tells_its_own_clients_of_its_own_writes(db: Path) -> None:

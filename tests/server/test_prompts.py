@@ -43,7 +43,7 @@ async def text_of(client: Client, name: str, **arguments: str) -> str:
 
 async def test_they_are_listed_with_titles_and_single_word_arguments(client: Client) -> None:
     listed = (await client.list_prompts()).prompts
-    assert [prompt.name for prompt in listed] == ["continue", "reflect", "validate"]
+    assert [prompt.name for prompt in listed] == ["continue", "reflect", "validate", "commission"]
     for prompt in listed:
         assert prompt.title
         assert prompt.description

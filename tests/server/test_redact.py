@@ -13,6 +13,7 @@ from mcp_types import ElicitRequestParams, ElicitResult
 
 from ccn_mcp.server.app import build_server
 from ccn_mcp.settings import Settings
+from ccn_mcp.store.secret import SECRET_FILE
 from tests.server.test_tools import text_of
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +105,7 @@ async def test_anything_else_erases_nothing(settings: Settings, era: str, person
         assert done.structured_content["erased"] is False
         assert said in done.structured_content["note"]
         assert await erased(client) == 0
-    assert not (settings.config_dir or Path()).exists()
+    assert not ((settings.config_dir or Path()) / SECRET_FILE).exists()
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Draft, Group
 from ccn_mcp.server.app import build_server
 from ccn_mcp.settings import Settings, load
+from ccn_mcp.store.lock import Turnstile
 from ccn_mcp.store.sqlite.store import SqliteStore
 from tests.node.world import START_US, head_of, node_on
 
@@ -353,11 +354,12 @@ async def test_a_call_that_is_cancelled_before_its_turn_writes_nothing(db: Path)
         await ok(client, "record_message", role="user", content="before", session_id="s")
         async with node_on(db) as node:
             before = await head_of(node)
-            with anyio.move_on_after(0):
-                await client.call_tool(
-                    "record_message", {"role": "user", "content": "never", "session_id": "s"}
-                )
-            await asyncio.sleep(0)
+            with closing(Turnstile(db)) as turnstile, turnstile:  # its turn cannot come
+                with anyio.move_on_after(0):
+                    await client.call_tool(
+                        "record_message", {"role": "user", "content": "never", "session_id": "s"}
+                    )
+                await client.list_tools()  # answered after the cancellation, which came first
             said = await ok(client, "record_message", role="user", content="after", session_id="s")
             page = await ok(client, "get_history", conversation_id=said["conversation_id"])
             assert await head_of(node) != before

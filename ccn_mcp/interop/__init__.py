@@ -1,0 +1,1 @@
+"""Other programs' ways in: Claude Code's hooks and transcripts."""
