@@ -145,12 +145,12 @@ def files_of(wanted: list[str]) -> list[Path]:
     Raises:
         NotFound: nothing is there. BadInput: there are too many.
     """
-    from ccn_mcp.domain.limits import IMPORT_FILES_MAX
-
     found: dict[Path, None] = {}
     for name in wanted:
-        path = Path(name).expanduser().absolute() if "\0" not in name else Path()
-        if path.is_dir():
+        if "\0" in name:
+            raise NotFound("a path has U+0000 in it; check the path")
+        path = Path(name).expanduser().absolute()
+        if path.is_dir() or _kept_for(path).is_dir():
             inside = _in_folder(path)
             if not inside:
                 raise NotFound(
@@ -162,23 +162,32 @@ def files_of(wanted: list[str]) -> list[Path]:
             found[path] = None
         else:
             raise NotFound(f"there is no file or folder {name}; check the path")
-        if len(found) > IMPORT_FILES_MAX:
-            raise BadInput(
-                f"more than {IMPORT_FILES_MAX:,} files; import a folder that holds fewer at a time"
-            )
+        _check_number(len(found))
     return list(found)
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    from ccn_mcp import settings
-    from ccn_mcp.interop.transcripts import encoded
+def _check_number(files: int) -> None:
+    from ccn_mcp.domain.limits import IMPORT_FILES_MAX
 
+    if files > IMPORT_FILES_MAX:
+        raise BadInput(f"more than {IMPORT_FILES_MAX:,} files; import a folder that holds fewer at a time")
+
+
+def _in_folder(folder: Path) -> list[Path]:
     exported = sorted(path for path in folder.glob(EXPORTED) if path.is_file())
     if exported:
         return exported
     # What Claude Code keeps for a project's folder goes before whatever lies in that folder itself.
-    kept = settings.transcripts_folder() / encoded(str(folder))
+    kept = _kept_for(folder)
     return _transcripts(kept if kept.is_dir() else folder)
+
+
+def _kept_for(folder: Path) -> Path:
+    """Where Claude Code keeps the transcripts of this project, which may itself be gone."""
+    from ccn_mcp import settings
+    from ccn_mcp.interop.transcripts import encoded
+
+    return settings.transcripts_folder() / encoded(str(folder))
 
 
 def _transcripts(folder: Path) -> list[Path]:
@@ -188,6 +197,7 @@ def _transcripts(folder: Path) -> list[Path]:
             path = Path(place) / name
             if path.suffix in SUFFIXES and path.is_file():
                 timed.append((path.stat().st_mtime, path))
+        _check_number(len(timed))
     return [path for _, path in sorted(timed)]
 
 

@@ -194,21 +194,26 @@ def build() -> Any:
     app.add_typer(key.build(), name="key")
     anchoring = output.example("ccn-mcp anchor --tsa https://freetsa.org/tsr --tsa-ca cacert.pem")
     app.command(**anchoring)(anchor.anchor)
-    app.add_typer(commission.build(), name="commission")
-    app.add_typer(consensus.build(), name="consensus")
+    _character(app)
     app.add_typer(token.build(), name="token")
     app.command(**output.example("ccn-mcp install claude-desktop", "ccn-mcp install claude-desktop --write"))(
         install.install
     )
+    app.command(**output.example("ccn-mcp doctor"))(doctor.doctor)
+    app.command(**output.example("source <(ccn-mcp completion bash)"))(completion.completion)
+    return app
+
+
+def _character(app: typer.Typer) -> None:
+    """The commands about character, and the page that shows it."""
+    app.add_typer(commission.build(), name="commission")
+    app.add_typer(consensus.build(), name="consensus")
     app.command(**output.example("ccn-mcp drift", "ccn-mcp drift --trait warmth --svg warmth.svg"))(
         drift.drift
     )
     app.command("open", **output.example("ccn-mcp open", "ccn-mcp open --no-browser --port 8766"))(
         open_page.open_page
     )
-    app.command(**output.example("ccn-mcp doctor"))(doctor.doctor)
-    app.command(**output.example("source <(ccn-mcp completion bash)"))(completion.completion)
-    return app
 
 
 def _version(wanted: bool) -> None:

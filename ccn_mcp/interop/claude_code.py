@@ -28,7 +28,7 @@ class Said(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A message of the person and what was answered. `open`: something else than an answer comes last."""
+    """A message of the person and what was answered. `open`: a tool was used after the last answer."""
 
     id: str
     said: tuple[Said, ...]
@@ -89,7 +89,7 @@ def _grouped(data: bytes) -> Iterator[Prompt]:
             current = prompt, []
         if current is None:
             continue
-        is_open = said is None or said.role != "assistant"
+        is_open = said is None or by_person
         if said is not None:
             same = sum(one.role == said.role and one.text == said.text for one in current[1])
             current[1].append(said._replace(nth=same + 1))
@@ -110,13 +110,15 @@ def _entry(line: bytes) -> tuple[str, Said | None, bool] | None:
         return None
     role, text, at_us = str(item["type"]), _text(message.get("content")), _time(item.get("timestamp"))
     if role == "assistant":
-        answered = bool(text.strip()) and not item.get("isApiErrorMessage")
-        return "", Said(role, text, at_us) if answered else None, False
+        if item.get("isApiErrorMessage"):
+            return None
+        return "", Said(role, text, at_us) if text.strip() else None, False
     prompt = item.get("promptId")
-    aside = item.get("isMeta") or "toolUseResult" in item or item.get("isCompactSummary")
-    if aside or not text.strip() or not isinstance(prompt, str):
-        return str(prompt), None, False
-    return prompt, Said(role, text, at_us), True
+    if "toolUseResult" in item:
+        return "", None, False
+    # What a program put in, such as a blocked Stop's reason: Claude Code may have written it before Stop is done.
+    aside = item.get("isMeta") or item.get("isCompactSummary") or not isinstance(prompt, str)
+    return None if aside or not text.strip() else (str(prompt), Said(role, text, at_us), True)
 
 
 def _text(content: Any) -> str:

@@ -152,10 +152,9 @@ def _array(file: Readable, name: str, options: Options, wanted: str | None) -> I
     """Conversations, or messages with role and content: each element says which."""
     plain = openai_chats.Plain(name, options)
     understood = False
-    parts = elements(file)
     number = 0
     try:
-        for number, data in parts:
+        for number, data in elements(file):
             where = f"{name}, element {number}"
             if data is None:
                 yield Skipped("a conversation that is too large", where)
@@ -176,9 +175,10 @@ def _array(file: Readable, name: str, options: Options, wanted: str | None) -> I
                 _must_be(wanted, "openai", name=name)
                 understood = True
                 yield from plain.message(value, where)
-            elif not understood and number == 1:
-                raise _unknown(name)
             else:
                 yield Skipped("an element that is neither a conversation nor a message", where)
     except Truncated as error:
+        understood = True
         yield Skipped(str(error), f"{name}, after element {number}")
+    if number and not understood:
+        raise _unknown(name)

@@ -216,7 +216,7 @@ async def _meant(ctx: Context, seq: int | None) -> Record:
             if any(seat.report_id == seq for seat in decode(record.body or {}, record.blob).seats):
                 return record
     raise NotFound(
-        f"entry {seq} is no evaluation, and no report that was judged; ccn-mcp drift lists reports"
+        f"entry {seq} is no evaluation, and no report that was judged; name an instance instead"
     )
 
 

@@ -22,9 +22,24 @@ INSPECTOR: Final = "@modelcontextprotocol/inspector@2.12.0"
 TS_SDK1: Final = "@modelcontextprotocol/sdk@1.32.2"
 TS_CLIENT2: Final = "@modelcontextprotocol/client@2.4.0"
 
+EXT_APPS: Final = "@modelcontextprotocol/ext-apps@2.0.4"
+ESBUILD: Final = "esbuild@0.28.2"
+PLAYWRIGHT: Final = "playwright-core@1.65.1"
+"""Without a browser: Debian's `chromium-headless-shell` is the one that it drives."""
+
+ZOD: Final = "zod@4.6.7"
+
 LINUX_ONLY: Final = pytest.mark.skipif(
     sys.platform != "linux", reason="the programs of this test come as Linux packages"
 )
+
+
+def fetched_together(factory: pytest.TempPathFactory, *what: str) -> Path:
+    """A folder in which Node finds all of these packages, for programs that need them at once."""
+    folder = factory.getbasetemp() / "npm" / re.sub(r"[^\w.-]", "_", " ".join(what))[:100]
+    if not (folder / "node_modules" / ".package-lock.json").exists():
+        _install(folder, *what)
+    return folder
 
 
 def fetched(factory: pytest.TempPathFactory, what: str) -> Path:
@@ -41,14 +56,14 @@ def node_program(factory: pytest.TempPathFactory) -> Path:
     return fetched(factory, NODE) / "bin" / "node"
 
 
-def _install(folder: Path, what: str) -> None:
+def _install(folder: Path, *what: str) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        pytest.fail(f"npm is needed to fetch {what} and was not found; install Node.js first")
+        pytest.fail(f"npm is needed to fetch {' '.join(what)} and was not found; install Node.js first")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true}')
     done = subprocess.run(
-        [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", what],
+        [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", *what],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -56,4 +71,6 @@ def _install(folder: Path, what: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        pytest.fail(f"npm install {what} ended with status {done.returncode}:\n{done.stderr[-2_000:]}")
+        pytest.fail(
+            f"npm install {' '.join(what)} ended with status {done.returncode}:\n{done.stderr[-2_000:]}"
+        )

@@ -16,6 +16,7 @@ from ccn_mcp.domain.commissioning import (
 )
 from ccn_mcp.domain.commissioning_record import decode, differs, encode
 from ccn_mcp.domain.errors import BadInput, VerificationFailed
+from ccn_mcp.domain.models import Body
 
 
 def reports(count: int = 8, noise: float = 0.04, **wide: float) -> list[Vector]:
@@ -50,7 +51,7 @@ def test_a_baseline_is_computed_again_bit_for_bit_and_anything_else_is_seen() ->
     rng = random.Random(8)  # noqa: S311  # chooses test cases
     vectors = [tuple(rng.uniform(0.4, 0.6) for _ in TRAITS) for _ in range(9)]
     added, blob = encode(vectors)
-    body = {**added, "group": "m||1", "plate_digest": "d", "reports": list(range(9))}
+    body: Body = {**added, "group": "m||1", "plate_digest": "d", "reports": [*range(9)]}
     pinned = decode(body, blob)
     measured = commission(vectors)
     assert (pinned.baseline, pinned.sigma, pinned.reports) == (
@@ -69,13 +70,14 @@ def test_a_baseline_is_computed_again_bit_for_bit_and_anything_else_is_seen() ->
 
 def test_damaged_forms_are_refused() -> None:
     added, blob = encode(reports())
-    body = {**added, "group": "m||1", "plate_digest": "d", "reports": list(range(8))}
-    for broken, bytes_ in (
+    body: Body = {**added, "group": "m||1", "plate_digest": "d", "reports": [*range(8)]}
+    cases: tuple[tuple[Body, bytes], ...] = (
         ({**body, "group": 1}, blob),
         ({**body, "reports": "x"}, blob),
         (body, blob[:-8]),
         (body, b"\xff" * len(blob)),
-    ):
+    )
+    for broken, bytes_ in cases:
         with pytest.raises(VerificationFailed):
             decode(broken, bytes_)
     with pytest.raises(BadInput):

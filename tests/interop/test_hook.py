@@ -74,6 +74,17 @@ def test_equal_texts_are_each_recorded(claude: Claude) -> None:
     assert claude.recorded() == [("user", "go on"), ("assistant", "Done."), ("assistant", "Done.")] * 2
 
 
+def test_a_transcript_that_is_ahead_of_the_hook_says_nothing_twice(claude: Claude) -> None:
+    claude.asks("p1", "tell me")
+    claude.answers("Too short.")
+    claude.line("user", "Stop hook feedback:\nsay more", promptId="p1", isMeta=True)
+    claude.stops("p1", "Too short.")
+    claude.stops("p1", "Now more.", active=True)
+    claude.answers("Now more.")
+    claude.hook("session-end")
+    assert claude.recorded() == [("user", "tell me"), ("assistant", "Too short."), ("assistant", "Now more.")]
+
+
 def test_turns_that_no_hook_saw_come_in_at_the_next_start(claude: Claude, tmp_path: Path) -> None:
     claude.start()
     claude.asks("p1", "first")

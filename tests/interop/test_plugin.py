@@ -6,7 +6,9 @@ The scripted model calls no tool of ours unless a test says so: what is recorded
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 
 from ccn_mcp import __version__
 from ccn_mcp.interop import trouble
-from tests.claude.stub import Answer, Failure, Reply, Request, Stub, Text, ToolUse
+from tests.claude.stub import Answer, Exchange, Failure, Reply, Request, Stub, Text, ToolUse
 from tests.clients.harness import bare_environment
 from tests.clients.npm import CLAUDE_CODE, LINUX_ONLY, fetched
 from tests.interop.hooks import Claude
@@ -30,6 +32,10 @@ QUIET: Final = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "CLAUDE_CODE_MAX_RETRIES": "0",
 }
+GIVEN: Final = (
+    *("--allowedTools", "Bash,mcp__plugin_ccn_ccn"),
+    *("--output-format", "stream-json", "--verbose"),
+)
 BASH: Final = ToolUse("toolu_1", "Bash", {"command": "echo hi"})
 
 
@@ -55,12 +61,16 @@ class Home:
     def troubles(self) -> list[str]:
         return trouble.read(self.root / ".config" / "ccn-mcp")
 
+    @property
+    def work(self) -> Path:
+        folder = self.root / "work"
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def run(self, *arguments: str, ok: bool = True, **environment: str) -> str:
-        work = self.root / "work"
-        work.mkdir(exist_ok=True)
         done = subprocess.run(
             [str(self.program), *arguments],
-            cwd=work,
+            cwd=self.work,
             env={**bare_environment(self.root), **QUIET, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -73,18 +83,23 @@ class Home:
 
     def says(self, stub: Stub, prompt: str, *more: str, ok: bool = True, **environment: str) -> str:
         """One prompt in print mode; the session's id."""
-        given = [
-            "-p",
-            prompt,
-            "--allowedTools",
-            "Bash,mcp__plugin_ccn_ccn",
-            "--output-format",
-            "stream-json",
-            "--verbose",
-        ]
-        reach = {"ANTHROPIC_BASE_URL": stub.url, "ANTHROPIC_API_KEY": "a-stub-takes-any"}
-        lines = self.run(*given, *more, ok=ok, **reach, **environment).splitlines()
+        lines = self.run("-p", prompt, *GIVEN, *more, ok=ok, **reach(stub), **environment).splitlines()
         return str(next(item["session_id"] for line in lines if "session_id" in (item := json.loads(line))))
+
+    def begins(self, stub: Stub, prompt: str) -> subprocess.Popen[bytes]:
+        """The same, left running."""
+        return subprocess.Popen(
+            [str(self.program), "-p", prompt, *GIVEN],
+            cwd=self.work,
+            env={**bare_environment(self.root), **QUIET, **reach(stub)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def reach(stub: Stub) -> dict[str, str]:
+    return {"ANTHROPIC_BASE_URL": stub.url, "ANTHROPIC_API_KEY": "a-stub-takes-any"}
 
 
 class _Placed(Claude):
@@ -174,7 +189,7 @@ def test_a_blocked_stop_records_both_answers(home: Home, tmp_path: Path) -> None
 @pytest.mark.slow
 @LINUX_ONLY
 def test_an_api_error_loses_nothing_that_was_said(home: Home) -> None:
-    with Stub(in_turn(Reply(Text("Let me look."), BASH), Failure(400, "invalid_request_error"))) as stub:
+    with Stub([Reply(Text("Let me look."), BASH), Failure(400, "invalid_request_error")]) as stub:
         session = home.says(stub, "Look it up.", ok=False)
     assert home.record.recorded(session) == [("user", "Look it up."), ("assistant", "Let me look.")]
     with Stub(in_turn(Reply(Text("Here it is.")))) as stub:
@@ -212,3 +227,63 @@ def test_nothing_is_there_twice_when_the_model_records_too(home: Home) -> None:
         ("user", "Remember the herons."),
         ("assistant", "Noted: herons."),
     ]
+
+
+class Stalls:
+    """An answer that never comes; `began` is set once it was asked for."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.over = threading.Event()
+
+    def send(self, exchange: Exchange) -> None:
+        self.began.set()
+        self.over.wait(RUN_S_MAX)
+        exchange.cut()
+
+
+@pytest.mark.slow
+@LINUX_ONLY
+def test_a_killed_session_is_made_up_for_at_the_next_start(home: Home) -> None:
+    stalls = Stalls()
+    with Stub(in_turn(Reply(Text("Let me look."), BASH), stalls)) as stub:
+        running = home.begins(stub, "Look it up.")
+        assert stalls.began.wait(RUN_S_MAX)
+        running.kill()
+        running.wait(RUN_S_MAX)
+        stalls.over.set()
+    (transcript,) = home.root.glob(".claude/projects/*/*.jsonl")
+    killed = transcript.stem
+    assert home.record.recorded(killed) == [("user", "Look it up.")]
+    with Stub(in_turn(Reply(Text("Hello again.")))) as stub:
+        assert home.says(stub, "Hello?") != killed
+    assert "Let me look." in all_of(stub.turns[0]), "what was made up for is in the context already"
+    assert home.record.recorded(killed) == [("user", "Look it up."), ("assistant", "Let me look.")]
+
+
+@pytest.mark.slow
+@LINUX_ONLY
+def test_a_server_that_does_not_come_up_loses_nothing(home: Home, tmp_path: Path) -> None:
+    copy = tmp_path / "plugin"
+    shutil.copytree(PLUGIN, copy)
+    server = {"command": "sleep", "args": ["60"]}
+    (copy / ".mcp.json").write_text(json.dumps({"mcpServers": {"ccn": server}}))
+    home.run("plugin", "uninstall", "ccn@ccn-mcp")
+    with Stub(in_turn(Reply(Text("I am here.")))) as stub:
+        session = home.says(stub, "Anybody?", "--plugin-dir", str(copy), MCP_TIMEOUT="2000")
+    assert "=== begin Plate " in all_of(stub.turns[0])
+    assert home.record.recorded(session) == [("user", "Anybody?"), ("assistant", "I am here.")]
+
+
+@pytest.mark.slow
+@LINUX_ONLY
+def test_after_a_compaction_the_plate_is_there_again(home: Home) -> None:
+    with Stub(lambda _: Reply(Text("The marker is seventeen herons."))) as stub:
+        session = home.says(stub, "Say the marker.")
+        before = len(stub.turns)
+        home.says(stub, "/compact", "--resume", session)
+        home.says(stub, "And now?", "--resume", session)
+    assert len(stub.turns) > before + 1, "the summary was asked for"
+    last = all_of(stub.turns[-1])
+    assert last.count("=== begin Plate ") == 1
+    assert [text for role, text in home.record.recorded(session) if role == "user"][-1] == "And now?"

@@ -19,6 +19,7 @@ from mcp_types import ListToolsResult
 from mcp_types import Tool as Listed
 
 from ccn_mcp import data
+from ccn_mcp.domain.character import TRAITS
 from ccn_mcp.domain.plate import parse_plate
 from ccn_mcp.node import results
 from ccn_mcp.server import tools as tool_functions
@@ -205,6 +206,9 @@ async def calls_of_every_kind(client: Client, db: Path) -> list[tuple[str, dict[
         await client.call_tool("validate_character", {"instance_id": loaded["ccn/instance_id"]})
     ).structured_content or {}
     mine, here = loaded["ccn/instance_id"], loaded["ccn/conversation_id"]
+    commission = (
+        await client.call_tool("validate_character", {"instance_id": mine, "kind": "commission"})
+    ).structured_content or {}
     assert (await client.call_tool("verify_chain", {"known_head": loaded["ccn/head"]})).structured_content
     return [
         ("load_plate", {"instance_id": mine}),
@@ -227,6 +231,10 @@ async def calls_of_every_kind(client: Client, db: Path) -> list[tuple[str, dict[
         (
             "validate_character",
             {"instance_id": mine, "run_id": run["run_id"], "answers": ["I am Quire."] * 6},
+        ),
+        (
+            "validate_character",
+            {"instance_id": mine, "run_id": commission["run_id"], "scores": dict.fromkeys(TRAITS, 4)},
         ),
         ("consensus_status", {"instance_id": mine}),
         ("consensus_status", {}),

@@ -14,6 +14,7 @@ from mcp_types import INVALID_PARAMS, PromptReference, ResourceTemplateReference
 
 from ccn_mcp import data
 from ccn_mcp.domain.character import TRAITS
+from ccn_mcp.node.rubric import rubric
 from ccn_mcp.server.app import build_server
 from ccn_mcp.settings import Settings
 from tests.node.world import node_on
@@ -74,6 +75,18 @@ async def test_reflect_brings_the_whole_rubric(client: Client) -> None:
             assert f"  {score} {anchor}" in text
     assert 'scale="rubric"' in text
     assert len(text) < 10_000
+
+
+def test_a_changed_rubric_needs_another_version() -> None:
+    found = rubric()
+    known = {"1": "7096728dd147cdfb2ce173db65f95f7198d4b0a388569afa0ac224afe3f581aa"}
+    assert known.get(found.version) == found.digest, "it is part of the group: give it the next version"
+
+
+async def test_commission_asks_for_one_report_by_the_rubric(client: Client) -> None:
+    text = await text_of(client, "commission")
+    assert "kind=commission" in text
+    assert "load_plate with your model id" in text
 
 
 async def test_validate_starts_validate_character(client: Client) -> None:

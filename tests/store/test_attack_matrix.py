@@ -91,11 +91,6 @@ class Place:
         """What this account keeps; `elsewhere` as with CCN_HEADS."""
         return keeper_of(self.config, self.db, self.elsewhere if elsewhere else None)
 
-    def roots(self) -> dict[int, Head]:
-        with closing(sqlite3.connect(self.db)) as connection:
-            (size,) = connection.execute("SELECT size FROM log").fetchone()
-            return {size: root_here(connection, size) for size in range(1, size + 1)}
-
     def signed(self) -> list[int]:
         """The sizes of the signed heads in the store."""
         with closing(sqlite3.connect(self.db)) as connection:
@@ -547,6 +542,16 @@ def settings_of(place: Place, *, elsewhere: bool = False) -> Settings:
     return Settings(db=place.db, config_dir=place.config, heads=place.elsewhere if elsewhere else None)
 
 
+def test_a_hook_records_on_and_the_next_check_says_so(world: World) -> None:
+    """It has neither key nor memory, and must not lose what it was given."""
+    place = world.place
+    shutil.copy(world.older, place.db)
+    assert write(place.db, None, "from a hook").size == SIGNED[1] + 1
+    assert codes(place.keeper(), place) == ["known_head"]
+    with pytest.raises(StoreRolledBack):
+        write(place.db, place.keeper(), "from a server")
+
+
 def both_heads(world: World) -> tuple[str, str]:
     """What the holder has and what is there now."""
     return world.held, as_held(world, SIGNED[1])
@@ -563,8 +568,10 @@ async def test_a_holder_is_shown_both_heads_in_process(world: World) -> None:
 
 
 def test_a_holder_is_shown_both_heads_on_the_command_line(
-    world: World, capsys: pytest.CaptureFixture[str]
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CCN_CONFIG_DIR", str(world.place.folder / "stranger"))
+    monkeypatch.delenv("CCN_HEADS", raising=False)
     shutil.copy(world.older, world.place.db)
     status = run(["verify", "--db", str(world.place.db), "--known-head", world.held])
     told = " ".join(capsys.readouterr().out.split())
@@ -689,7 +696,7 @@ def test_a_record_of_another_identity_is_no_older_one(world: World) -> None:
 FOUND_WORDS: Final = {"found": "x", "not found": "-"}
 
 
-def test_the_page_has_this_table(world: World) -> None:
+def test_the_page_has_this_table() -> None:
     rows = re.findall(
         r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", PAGE.read_text("utf-8"), re.MULTILINE
     )

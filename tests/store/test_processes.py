@@ -81,6 +81,7 @@ async def test_the_same_session_opened_by_four_processes_is_one_conversation(tmp
         assert (await store.verify()).messages == 20
 
 
+@pytest.mark.slow  # it counts shares, so nothing may run beside it
 async def test_four_writers_for_four_seconds_share_fairly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
