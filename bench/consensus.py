@@ -231,7 +231,8 @@ def other_noise(runs: int, seed: int) -> None:
         # A mood that moves every trait together; the variance of each trait stays sigma squared.
         def rows() -> Floats:
             mood = rng.normal(0, SIGMA * scale, (SUSTAINED, 1)) * signs
-            return BASE + mood + noise(rng, SUSTAINED, SIGMA * (1 - scale**2) ** 0.5)
+            moved: Floats = BASE + mood + noise(rng, SUSTAINED, SIGMA * (1 - scale**2) ** 0.5)
+            return moved
 
         return rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Final
 
@@ -17,6 +18,7 @@ def main() -> None:
 
             sys.exit(serve(arguments[1:]))
         if arguments[:1] == ["hook"]:
+            gc.disable()  # it ends before there is anything to collect
             from ccn_mcp.interop.hook import main as hook
 
             sys.exit(hook(arguments[1:]))

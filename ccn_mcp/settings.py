@@ -38,6 +38,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 }
 DURATION_S_MAX: Final = 366 * 24 * 3600
 DEFAULT_SCOPE: Final = "default"
+ON_LINUX: Final[bool] = sys.platform.startswith("linux")
 DIGEST_CHARS: Final = 16
 """Of a folder whose name is too long for a scope: tells it from others that end alike."""
 
@@ -119,7 +120,7 @@ def for_session(session: str | None, folder: str | None) -> Settings:
 
 def data_folder() -> Path:
     """The platform's user data folder for this program."""
-    if sys.platform == "linux":
+    if ON_LINUX:
         return _linux_folder(os.environ, "XDG_DATA_HOME", "~/.local/share")
     import platformdirs  # only where no path was given
 
@@ -198,7 +199,7 @@ def _excluded(env: Mapping[str, str], config_dir: Path | None) -> Path | None:
 def _config_folder(config_dir: Path | None) -> Path:
     if config_dir is not None:
         return config_dir
-    if sys.platform == "linux":
+    if ON_LINUX:
         return _linux_folder(os.environ, "XDG_CONFIG_HOME", "~/.config")
     import platformdirs  # only where no folder was given
 

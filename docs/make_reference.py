@@ -200,9 +200,7 @@ def _command(command: Any, path: str) -> str:
         else:
             names = ", ".join([*item.opts, *item.secondary_opts])
             name = (
-                names
-                if getattr(item, "is_flag", False)
-                else f"{names} {item.metavar or item.type.name.upper()}"
+                names if getattr(item, "is_flag", False) else f"{names} {item.metavar or item.name.upper()}"
             )
         default = (
             ""

@@ -115,7 +115,7 @@ def importer_on(node: Node, *, scope: str | None = None, dry_run: bool = False) 
         node.caller,
         scope=scope,
         scope_of=settings.scope_of,
-        may_record=lambda folder: "\0" not in folder and settings.is_excluded(Path(folder), chosen) is None,
+        may_record=lambda folder: settings.is_excluded(Path(folder), chosen) is None,
         withheld=_private_in(settings.config_folder(chosen)),
         dry_run=dry_run,
     )

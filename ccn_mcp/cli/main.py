@@ -105,6 +105,10 @@ def _run(arguments: list[str]) -> int:
         from ccn_mcp.cli.serve import serve
 
         return serve(arguments[1:])
+    if arguments[0] == "hook" and not {"--help", "-h"} & {*arguments}:
+        from ccn_mcp.interop.hook import main as hook
+
+        return hook(arguments[1:])
     if arguments in (["plate"], ["token"], ["key"], ["consensus"]):
         arguments = [*arguments, "--help"]
     if arguments == ["commission"]:
@@ -149,12 +153,12 @@ def build() -> Any:
         help=SUMMARY,
         epilog=STATUSES,
         add_completion=False,
-        # Boxes and colours are for people at a terminal.
-        rich_markup_mode="rich" if output.fancy() else None,
+        rich_markup_mode="rich" if output.fancy() else None,  # boxes and colours are for people
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
     app.command("serve", help=SERVE_SUMMARY, context_settings={"ignore_unknown_options": True})(_serve)
+    app.command(**output.example("ccn-mcp hook private on", "ccn-mcp hook statusline < session.json"))(_hook)
     app.command(**output.example("ccn-mcp demo"))(demo.demo)
     app.command(**output.example("ccn-mcp status"))(status.status)
     app.command(**output.example("ccn-mcp verify", f"ccn-mcp verify --known-head 42:{'0' * 32}"))(
@@ -228,6 +232,20 @@ def _options(
     ] = False,
 ) -> None:
     del version  # acted on by its callback
+
+
+def _hook(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="An event of Claude Code, or private.")],
+    detail: Annotated[
+        str | None, typer.Argument(metavar="PART|on|off", help="session-start's part; on or off.")
+    ] = None,
+) -> None:
+    """Record a Claude Code session from its hooks (the plugin calls this), or keep it private.
+
+    Events: session-start, user-prompt-submit, stop, stop-failure, session-end, post-tool-use, statusline; their JSON
+    comes on standard input. `private on` stops recording the session that it is typed in, `private off` goes on.
+    """
+    del event, detail  # shown in the help only: `run` and `__main__` send `hook` past this
 
 
 def _serve() -> None:

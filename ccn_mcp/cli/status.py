@@ -134,7 +134,7 @@ def _show_instance(item: InstanceStatus) -> None:
     said = [output.one_line(item[name], 60) for name in ("client", "model") if item[name]]
     drift = item["from_baseline"]
     said += [item["state"], f"last heard {output.minute(item['last_seen'])}"]
-    said += [f"{drift:.2f} from the Plate's baseline"] if drift is not None else []
+    said += [f"{drift:.2f} from its baseline ({item['baseline_source']})"] if drift is not None else []
     output.tell(", ".join(said), indent="    ")
 
 

@@ -112,10 +112,10 @@ def original_id(value: object) -> str | None:
     return value if plain else f"digest:{digest(value)}"
 
 
-def word(value: object) -> str:
+def word(value: object, most: int = WORD_CHARS_MAX) -> str:
     """A name in the file, short and showable."""
     text = value if isinstance(value, str) else type(value).__name__
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:WORD_CHARS_MAX]) or "none"
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:most]) or "none"
 
 
 def role_of(value: object) -> str | None:
@@ -138,7 +138,7 @@ def micros(value: object) -> int | None:
             return None
     except (ValueError, OverflowError):
         return None
-    return found if abs(found) <= JSON_INT_MAX else None
+    return found if 0 <= found <= JSON_INT_MAX else None
 
 
 def parts_of(text: str) -> list[str]:

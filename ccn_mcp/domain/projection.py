@@ -99,7 +99,7 @@ def said_us(body: Body) -> int | None:
     """When a message was said, in microseconds since 1970, where its body says so: an import, a hook that came late."""
     for name in ("said_at", "at"):
         found = body.get(name)
-        if isinstance(found, int) and not isinstance(found, bool) and abs(found) <= JSON_INT_MAX:
+        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= JSON_INT_MAX:
             return found
     return None
 

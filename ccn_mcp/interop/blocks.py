@@ -11,6 +11,9 @@ from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.models import Body
 
 SUMMARY_CHARS_MAX: Final = 200
+NAME_CHARS_MAX: Final = 255
+"""Of a file's name."""
+
 # Tuples, because what is looked up in them may be anything, and need not be hashable.
 _TEXT: Final = ("text", "input_text", "output_text")
 _THINKING: Final = ("thinking", "thoughts")
@@ -106,5 +109,5 @@ def summary(name: Json, given: Json) -> str:
 
 def attachment(name: Json, text: str) -> str:
     """The text of a file that came with a message, marked as such."""
-    title = word(name) if isinstance(name, str) else "attachment"
+    title = word(name, NAME_CHARS_MAX) if isinstance(name, str) else "attachment"
     return f"[attached: {title}]\n{text}\n[end of {title}]"

@@ -18,8 +18,8 @@ from ccn_mcp.domain.imported import (
     word,
 )
 from ccn_mcp.domain.jcs import Json
-from ccn_mcp.domain.limits import JSON_INT_MAX
 from ccn_mcp.domain.models import Body
+from ccn_mcp.domain.projection import said_us
 from ccn_mcp.interop.reading import Readable, lines, load
 
 FORMAT: Final = "ccn.export/1"
@@ -95,9 +95,8 @@ def _said(line: dict[str, Json], old: Body, where: str) -> Item:
         return Skipped("a message without its place in the old record", where)
     if role is None or not isinstance(text, str):
         return Skipped(f"unknown role: {word(line.get('role'))}" if role is None else "empty", where)
-    times = (line.get("said_at"), line.get("time"))
-    said_us = next((time for time in times if isinstance(time, int) and abs(time) <= JSON_INT_MAX), None)
     about: Body = {**old, "seq": seq}
     if isinstance(source := line.get("source"), str):
         about["source"] = word(source)
-    return Said(str(seq), role, text, said_us, original_id(line.get("name")), about)
+    when = said_us({"said_at": line.get("said_at"), "at": line.get("time")})
+    return Said(str(seq), role, text, when, original_id(line.get("name")), about)

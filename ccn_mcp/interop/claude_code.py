@@ -110,7 +110,7 @@ def _entry(line: bytes) -> tuple[str, Said | None, bool] | None:
         return None
     role, text, at_us = str(item["type"]), _text(message.get("content")), _time(item.get("timestamp"))
     if role == "assistant":
-        if item.get("isApiErrorMessage"):
+        if item.get("isApiErrorMessage") or message.get("model") == "<synthetic>":
             return None
         return "", Said(role, text, at_us) if text.strip() else None, False
     prompt = item.get("promptId")
@@ -118,6 +118,10 @@ def _entry(line: bytes) -> tuple[str, Said | None, bool] | None:
         return "", None, False
     # What a program put in, such as a blocked Stop's reason: Claude Code may have written it before Stop is done.
     aside = item.get("isMeta") or item.get("isCompactSummary") or not isinstance(prompt, str)
+    if text.lstrip().startswith(("<", "[Request interrupted")):
+        from ccn_mcp.interop.transcripts import typed  # most messages begin otherwise
+
+        text = _text(typed(text))
     return None if aside or not text.strip() else (str(prompt), Said(role, text, at_us), True)
 
 

@@ -98,8 +98,12 @@ def _attached(message: dict[str, Json]) -> Iterator[str]:
     for one in attached if isinstance(attached, list) else []:
         if isinstance(one, dict) and (text := text_at(one, "extracted_content")) is not None:
             yield blocks.attachment(one.get("file_name"), text)
-            named.add(word(one.get("file_name")))
+            named.add(word(one.get("file_name"), blocks.NAME_CHARS_MAX))
     files = message.get("files")
     for one in files if isinstance(files, list) else []:
-        if isinstance(one, dict) and (name := text_at(one, "file_name")) and word(name) not in named:
-            yield f"[attached: {word(name)}, which is not in the export]"
+        if (
+            isinstance(one, dict)
+            and (name := text_at(one, "file_name"))
+            and word(name, blocks.NAME_CHARS_MAX) not in named
+        ):
+            yield f"[attached: {word(name, blocks.NAME_CHARS_MAX)}, which is not in the export]"

@@ -22,7 +22,7 @@ from ccn_mcp.domain.imported import (
     text_at,
     word,
 )
-from ccn_mcp.domain.jcs import Json
+from ccn_mcp.domain.jcs import Json, replace_unstorable
 from ccn_mcp.interop import blocks
 from ccn_mcp.interop.reading import Readable, lines, load
 
@@ -81,7 +81,8 @@ def items(file: Readable, name: str, options: Options) -> Iterator[Item]:
 def chat_of(line: dict[str, Json], stem: str, title: str | None = None) -> Chat:
     """The conversation of a line: that of its session, under which hooks and tools record too."""
     session = original_id(line.get("sessionId")) or original_id(stem) or "unknown"
-    return Chat(FORMAT, session, session, title, folder=text_at(line, "cwd"))
+    folder = text_at(line, "cwd")
+    return Chat(FORMAT, session, session, title, folder=replace_unstorable(folder)[0] if folder else None)
 
 
 def said_in(line: dict[str, Json], options: Options, where: str = "") -> Iterator[Item]:
@@ -102,7 +103,7 @@ def said_in(line: dict[str, Json], options: Options, where: str = "") -> Iterato
         return
     content = message.get("content")
     if kind == "user":
-        if (content := _typed(content)) is None:
+        if (content := typed(content)) is None:
             yield Skipped("written by Claude Code in the person's place", where)
             return
     elif message.get("model") == "<synthetic>":
@@ -114,7 +115,7 @@ def said_in(line: dict[str, Json], options: Options, where: str = "") -> Iterato
     yield from blocks.said_in(content, options, Said(own, kind, "", micros(when)), where)
 
 
-def _typed(content: Json) -> Json:
+def typed(content: Json) -> Json:
     """What the person typed: a command as they wrote it; None where nobody typed it."""
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
         only = content[0]

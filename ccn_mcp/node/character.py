@@ -36,9 +36,7 @@ NOT_REPORTED: Final = (
     "Trait numbers are shown to an instance once it has reported its own since it last loaded the Plate, "
     "so that it does not copy them."
 )
-FEW: Final = (
-    "With fewer than three reports there is no comparison with others; only the Plate's baseline counts."
-)
+FEW: Final = "With fewer than three reports there is no comparison with others; only the baseline counts."
 
 
 async def report_character_vector(
@@ -201,6 +199,10 @@ def _status(seat: Seat, mine: Seat | None, last: Judgement | None, ctx: Context,
         "last_seen": iso(seat.seen_us),
         "reported": iso(seat.report_us) if seat.report_us is not None else None,
         "from_baseline": _drift(verdict["base_drift_e4"])["rms"] if verdict is not None else None,
+        "from_consensus": _drift(verdict["drift_e4"])["rms"] if verdict is not None else None,
+        "baseline_source": last.recorded.baseline_source
+        if last is not None and verdict is not None
+        else None,
     }
 
 

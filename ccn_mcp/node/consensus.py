@@ -337,13 +337,13 @@ async def _resets(ctx: Context, last: Judgement | None, base: Baseline, members:
 # ---- in words ------------------------------------------------------------------------------------------
 
 WHY: Final[Mapping[str, str]] = {
-    "none": "the report lies within the measured noise of the Plate's baseline and of the others",
-    "peer": "the report differs from the other instances', but it is on the Plate's baseline",
+    "none": "the report lies within the noise around the baseline and of the others",
+    "peer": "the report differs from the other instances', but it is on the baseline",
     "peer_while_group_moves": "the report differs from the others, and the group as a whole has moved "
     "off the baseline",
-    "base_once": "this one report is further from the Plate's baseline than noise explains",
-    "base_twice": "two reports in a row are further from the Plate's baseline than noise explains",
-    "ewma": "the smoothed reports have moved away from the Plate's baseline",
+    "base_once": "this one report is further from the baseline than noise explains",
+    "base_twice": "two reports in a row are further from the baseline than noise explains",
+    "ewma": "the smoothed reports have moved away from the baseline",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from ccn_mcp.domain.errors import BadInput, Excluded
 from ccn_mcp.domain.jcs import check_text
 from ccn_mcp.domain.limits import ID_CHARS_MAX
+from ccn_mcp.domain.models import Message
 from ccn_mcp.ports import Clock, Entropy, Store
 from ccn_mcp.settings import Settings
 
@@ -64,6 +65,11 @@ def must_record(ctx: Context) -> None:
     """
     if ctx.settings.excluded is not None:
         raise Excluded(EXCLUDED)
+
+
+def shown_us(message: Message) -> int:
+    """When a message was said; of one that was imported that is not when it was recorded."""
+    return message.time_us if message.said_us is None else message.said_us
 
 
 def iso(time_us: int) -> str:

@@ -36,7 +36,7 @@ from ccn_mcp.domain.prompt import (
     assemble,
 )
 from ccn_mcp.node.consensus import described_state, has_reported, last_judgement, plate_name
-from ccn_mcp.node.context import Caller, Context, echoed, must_record, short_text
+from ccn_mcp.node.context import Caller, Context, echoed, must_record, short_text, shown_us
 from ccn_mcp.node.conversations import open_conversation, require_conversation
 from ccn_mcp.node.instances import (
     described,
@@ -185,7 +185,7 @@ async def _assemble(
         plate.plate,
         await _state(ctx, instance, before),
         [
-            Turn(message.seq, message.role, message.text or "", message.text is None, message.time_us)
+            Turn(message.seq, message.role, message.text or "", message.text is None, shown_us(message))
             for message in messages
         ],
         budget_tokens=budget,

@@ -14,7 +14,7 @@ from ccn_mcp.domain.errors import (
     UnknownRole,
 )
 from ccn_mcp.domain.jcs import check_text
-from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import CONTENT_BYTES_MAX, TITLE_CHARS_MAX
 from ccn_mcp.domain.masking import mask
 from ccn_mcp.domain.models import (
@@ -96,12 +96,16 @@ async def record_message(
     receipt = done.receipts[0]
     if instance and not receipt.replayed:
         ctx.seen_us[instance] = now
+    return _recorded(conversation, receipt.seq, receipt.n or 0, done.head, already=receipt.replayed)
+
+
+def _recorded(conversation: str, seq: int, n: int, head: Head, *, already: bool) -> Recorded:
     return {
         "conversation_id": conversation,
-        "seq": receipt.seq,
-        "n": receipt.n or 0,
-        "head": str(done.head),
-        "already_recorded": receipt.replayed,
+        "seq": seq,
+        "n": n,
+        "head": str(head),
+        "already_recorded": already,
         "notice": None,
     }
 
@@ -117,14 +121,8 @@ async def _of_hook(ctx: Context, conversation: str, role: str, text: str) -> Rec
         return None  # the append says it better
     for message in reversed(page.messages):
         if (message.source, message.role, message.text) == ("hook", role, text):
-            return {
-                "conversation_id": conversation,
-                "seq": message.seq,
-                "n": message.n,
-                "head": str((await ctx.store.info()).head),
-                "already_recorded": True,
-                "notice": None,
-            }
+            head = (await ctx.store.info()).head
+            return _recorded(conversation, message.seq, message.n, head, already=True)
     return None
 
 

@@ -15,7 +15,7 @@ from ccn_mcp.domain.limits import (
     RESULT_CHARS_MAX,
 )
 from ccn_mcp.domain.models import ROLES, ConversationQuery, Message, MessageQuery, SearchQuery
-from ccn_mcp.node.context import Context, echoed, iso, parse_time, short_text
+from ccn_mcp.node.context import Context, echoed, iso, parse_time, short_text, shown_us
 from ccn_mcp.node.conversations import listed, require_conversation
 from ccn_mcp.node.results import History, HistoryConversation, HistoryHit, HistoryMessage
 
@@ -172,17 +172,12 @@ def _message(message: Message, text: str | None) -> HistoryMessage:
     return {
         "seq": message.seq,
         "n": message.n,
-        "at": _at(message),
+        "at": iso(shown_us(message)),
         "role": message.role,
         "name": message.name,
         "text": text,
         "cut": 0,
     }
-
-
-def _at(message: Message) -> str:
-    """When it was said; of what was imported that is not when it was recorded."""
-    return iso(message.time_us if message.said_us is None else message.said_us)
 
 
 def _left_out(
@@ -227,7 +222,7 @@ async def _search(ctx: Context, query: SearchQuery, limit: int | None, room: int
             "seq": message.seq,
             "conversation_id": message.conversation_id,
             "n": message.n,
-            "at": _at(message),
+            "at": iso(shown_us(message)),
             "role": message.role,
             "excerpt": match.excerpt[:EXCERPT_CHARS_MAX],
         }

@@ -17,6 +17,7 @@ from ccn_mcp.domain.imported import Chat, Item, Said, Skipped, digest, key_of, p
 from ccn_mcp.domain.jcs import replace_unstorable
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import (
+    ID_CHARS_MAX,
     IMPORT_BATCH_BYTES_MAX,
     IMPORT_BATCH_MAX,
     PAGE_MESSAGES_MAX,
@@ -169,7 +170,7 @@ class Importer:
 
     async def _found(self, chat: Chat) -> Target:
         scope = self._scope or (self._scope_of(chat.folder) if chat.folder else chat.scope) or "default"
-        target = Target(chat, replace_unstorable(scope)[0])
+        target = Target(chat, replace_unstorable(scope)[0][:ID_CHARS_MAX])
         target.conversation, target.open = await find_conversation(self._ctx, self._caller, chat.session)
         if target.conversation is None or not target.open:
             return target
@@ -191,7 +192,7 @@ class Importer:
         await asyncio.gather(*map(self._open, {id(target): target for target in targets}.values()))
 
     async def _open(self, target: Target) -> None:
-        title = replace_unstorable(target.chat.title)[0] if target.chat.title else None
+        title = mask(replace_unstorable(target.chat.title)[0]).text if target.chat.title else None
         target.conversation = await open_conversation(
             self._ctx,
             self._caller,

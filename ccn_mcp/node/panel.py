@@ -19,11 +19,19 @@ class PanelNumbers(TypedDict):
     entries: int
 
 
-async def panel_numbers(ctx: Context) -> PanelNumbers:
-    """The numbers of the panel. They never go where a model reads: character.md, "Who sees the numbers"."""
+async def panel_numbers(ctx: Context, *, all_scopes: bool = False) -> PanelNumbers:
+    """The numbers of the panel. They never go where a model reads: docs/panel.md, "Who sees the numbers".
+
+    A conversation's id opens it, so those of other scopes are left out unless `all_scopes`.
+    """
+    from ccn_mcp.node.conversations import in_scope
     from ccn_mcp.node.series import series
 
-    return {
-        "series": await series(ctx, limit=PANEL_REPORTS_MAX),
-        "entries": (await ctx.store.info()).head.size,
-    }
+    found = await series(ctx, limit=PANEL_REPORTS_MAX)
+    if not all_scopes:
+        named = {point["conversation_id"] for point in found["points"]} - {None}
+        own = {name for name in named if name is not None and await in_scope(ctx, name)}
+        for point in found["points"]:
+            if point["conversation_id"] not in own:
+                point["conversation_id"] = None
+    return {"series": found, "entries": (await ctx.store.info()).head.size}

@@ -215,9 +215,7 @@ async def _meant(ctx: Context, seq: int | None) -> Record:
         for record in await ctx.store.records(query):
             if any(seat.report_id == seq for seat in decode(record.body or {}, record.blob).seats):
                 return record
-    raise NotFound(
-        f"entry {seq} is no evaluation, and no report that was judged; name an instance instead"
-    )
+    raise NotFound(f"entry {seq} is no evaluation, and no report that was judged; name an instance instead")
 
 
 async def _last_of(ctx: Context, instance: str) -> Record:

@@ -191,6 +191,8 @@ class InstanceStatus(TypedDict):
     last_seen: str
     reported: str | None
     from_baseline: float | None
+    from_consensus: float | None
+    baseline_source: str | None
 
 
 class Decision(TypedDict):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from ccn_mcp.domain.character import RELATIONAL, TRAITS, from_blob
 from ccn_mcp.domain.errors import BadInput
-from ccn_mcp.domain.instances import Instance, group_of
+from ccn_mcp.domain.instances import UNKNOWN_GROUP, Instance, group_of
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import RecordQuery
 from ccn_mcp.node.context import Context, iso, parse_time, short_text
@@ -48,7 +48,7 @@ class Point(TypedDict):
 
 
 class Series(TypedDict):
-    """Reports, oldest first. `baseline` is the one in force, `consensus` the newest of the newest report's group."""
+    """Reports, oldest first. `baseline` and `consensus` are the newest of the newest report's group."""
 
     traits: list[str]
     relational: list[str]
@@ -72,6 +72,7 @@ async def series(
     Raises:
         BadInput: a limit outside 1 to `REPORTS_MAX`, or no date or time in `since`.
     """
+    from ccn_mcp.node.baselines import baseline_of
     from ccn_mcp.node.plates import current_plate
 
     if not 1 <= limit <= REPORTS_MAX:
@@ -85,7 +86,7 @@ async def series(
     kept = fitting[:limit][::-1]
     verdicts = await _verdicts(ctx, kept)
     metrics = await _metrics(ctx, instance, kept)
-    plate = await current_plate(ctx)
+    base = await baseline_of(ctx, await _group(ctx, kept) or UNKNOWN_GROUP, await current_plate(ctx))
     notes = []
     if len(fitting) > len(kept):
         notes.append(f"{len(fitting) - len(kept)} older reports")
@@ -94,8 +95,8 @@ async def series(
     return {
         "traits": list(TRAITS),
         "relational": list(RELATIONAL),
-        "baseline": _rounded(plate.baseline),
-        "baseline_source": plate.baseline_source,
+        "baseline": _rounded(base.vector),
+        "baseline_source": base.source,
         "consensus": await _consensus(ctx, kept),
         "points": [_point(record, verdicts, metrics) for record in kept],
         "left_out": "; ".join(notes) or None,
@@ -169,15 +170,16 @@ async def _metrics(
     }
 
 
+async def _group(ctx: Context, kept: Sequence[Record]) -> str | None:
+    """The group that the newest report belongs to."""
+    seats = await ctx.store.seats(instance_id=str((kept[-1].body or {}).get("instance"))) if kept else []
+    return group_of(Instance.from_body(seats[0].snapshot)) if seats else None
+
+
 async def _consensus(ctx: Context, kept: Sequence[Record]) -> list[float] | None:
     """The newest consensus of the group that the newest report belongs to."""
     from ccn_mcp.node.consensus import last_judgement
 
-    if not kept:
-        return None
-    instance = str((kept[-1].body or {}).get("instance"))
-    seats = await ctx.store.seats(instance_id=instance)
-    if not seats:
-        return None
-    last = await last_judgement(ctx, group_of(Instance.from_body(seats[0].snapshot)))
+    group = await _group(ctx, kept)
+    last = await last_judgement(ctx, group) if group is not None else None
     return _rounded(last.recorded.consensus) if last is not None and last.recorded.consensus else None

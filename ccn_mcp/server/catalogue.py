@@ -206,7 +206,7 @@ CATALOGUE: Final[dict[str, Entry]] = {
     "consensus_status": Entry(
         title="Consensus status",
         description=(
-            "Who is connected to this record, how far each is from the Plate's baseline, and what was decided "
+            "Who is connected to this record, how far each is from its baseline, and what was decided "
             "lately. Shows trait numbers once you have reported your own."
         ),
         properties={"instance_id": _text("yours, from load_plate")},

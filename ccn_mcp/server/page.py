@@ -202,7 +202,8 @@ def _number(given: Arguments, name: str) -> int | None:
 
 async def _consensus(node: Node, given: Arguments) -> Mapping[str, Any]:
     status = await node.consensus_status(instance_id=given.get("instance_id"), for_person=True)
-    return {"structuredContent": status, "_meta": {META_KEY: await panel_numbers(node.ctx)}}
+    numbers = await panel_numbers(node.ctx, all_scopes=node.ctx.settings.scope == DEFAULT_SCOPE)
+    return {"structuredContent": status, "_meta": {META_KEY: numbers}}
 
 
 async def _history(node: Node, given: Arguments) -> Mapping[str, Any]:

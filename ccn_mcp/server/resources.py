@@ -188,7 +188,22 @@ async def character(node: Node) -> str:
         rows.append(f"| {name} | {low} | {high} | {numbers} |")
     words = [f"- {sentence}" for sentence in await _relational(node, seat.instance_id)]
     state = ["The relation as this instance reported it last:\n" + "\n".join(words)] if words else []
-    return "\n\n".join([*lines, "\n".join(rows), *state]) + "\n"
+    return "\n\n".join([*lines, *await _last_report(node, seat.instance_id), "\n".join(rows), *state]) + "\n"
+
+
+async def _last_report(node: Node, instance_id: str) -> list[str]:
+    """The last point of the time series, in a line."""
+    from ccn_mcp.node.series import series
+
+    for last in (await series(node.ctx, instance_id=instance_id, limit=1))["points"]:
+        if last["from_baseline"] is not None and last["from_consensus"] is not None:
+            said = (
+                f"Last report ({last['at']}): {last['from_baseline']:.3f} from the baseline (consistency "
+                f"{last['consistency']:.3f}), {last['from_consensus']:.3f} from the consensus; "
+                f"verdict: {last['action']}."
+            )
+            return [said]
+    return []
 
 
 async def _relational(node: Node, instance_id: str) -> tuple[str, ...]:

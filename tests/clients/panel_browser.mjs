@@ -126,6 +126,7 @@ async function opened() {
   await page.locator("#tab-traits").click();
   await page.locator("#traits h2").first().waitFor();
   found.overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  found.tallest = await page.locator("#traits tbody th").evaluateAll((all) => Math.max(...all.map((cell) => cell.offsetHeight)));
   await picture("page-narrow");
   return found;
 }

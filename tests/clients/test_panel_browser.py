@@ -41,6 +41,8 @@ HOSTILE: Final = (
 )
 DARK_MAX: Final = 80
 LIGHT_MIN: Final = 200
+ROW_PX_MAX: Final = 70
+"""Two lines of text at most."""
 
 
 @pytest.fixture
@@ -157,3 +159,4 @@ def test_without_claude(db: Path, tmp_path: Path, tmp_path_factory: pytest.TempP
     assert found["again"] == HOSTILE
     assert found["hit"] == [True, ""]
     assert found["overflow"] <= 0
+    assert found["tallest"] <= ROW_PX_MAX, "a narrow window must not break words"

@@ -20,6 +20,7 @@ from mcp.server.mcpserver.prompts import Prompt
 from ccn_mcp import data, open_node
 from ccn_mcp.domain.plate import parse_plate
 from ccn_mcp.server.catalogue import CATALOGUE
+from ccn_mcp.server.panel import URI as PANEL
 from ccn_mcp.server.prompts import prompts
 from ccn_mcp.server.resources import CONVERSATION, resources
 from tests.clients.harness import Json
@@ -108,7 +109,7 @@ def look_around(known: Known, client: Client, at_once: int = 1) -> None:
         assert message["content"]["text"]
         assert known.conversation_id in message["content"]["text"] or not given
 
-    uris = sorted(resource.uri for resource in resources())
+    uris = sorted([PANEL, *(resource.uri for resource in resources())])
     assert listed("resources", "resources/list", "uri") == uris
     templates = listed("resourceTemplates", "resources/templates/list", "uriTemplate")
     assert templates == [CONVERSATION], "read one of each template"

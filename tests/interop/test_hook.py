@@ -85,21 +85,32 @@ def test_a_transcript_that_is_ahead_of_the_hook_says_nothing_twice(claude: Claud
     assert claude.recorded() == [("user", "tell me"), ("assistant", "Too short."), ("assistant", "Now more.")]
 
 
+def test_a_command_is_recorded_as_it_was_typed_and_once(claude: Claude) -> None:
+    claude.hook("user-prompt-submit", prompt_id="p1", prompt="/ccn:status please")
+    claude.line(
+        "user", "<command-name>/ccn:status</command-name>\n<command-args>please</command-args>", promptId="p1"
+    )
+    claude.stops("p1", "All is well.")
+    assert claude.recorded() == [("user", "/ccn:status please"), ("assistant", "All is well.")]
+
+
 def test_turns_that_no_hook_saw_come_in_at_the_next_start(claude: Claude, tmp_path: Path) -> None:
     claude.start()
     claude.asks("p1", "first")
     claude.answers("interrupted here")  # no Stop
     claude.asks("p2", "second", hooked=False)  # the hook was killed
     claude.line("assistant", [{"type": "text", "text": "API Error: 529"}], isApiErrorMessage=True)
-    claude.line("user", "<command-name>/x</command-name>", promptId="p0", isMeta=True)
+    claude.line("user", "<local-command-stdout>x</local-command-stdout>", promptId="p3")
+    claude.line("user", "[Request interrupted by user]", promptId="p4")
+    claude.line("user", "<command-name>/x</command-name>\n<command-args>y</command-args>", promptId="p5")
     claude.line("assistant", [{"type": "text", "text": "of a helper"}], isSidechain=True)
     with claude.transcript.open("a") as out:
         out.write('{"type": "user", "half')
     other = Claude(tmp_path, session="another")
     other.start()
-    wanted = [("user", "first"), ("assistant", "interrupted here"), ("user", "second")]
+    wanted = [("user", "first"), ("assistant", "interrupted here"), ("user", "second"), ("user", "/x y")]
     assert claude.recorded() == wanted
-    assert [bool(body.get("at")) for body in claude.bodies()] == [False, True, True]
+    assert [bool(body.get("at")) for body in claude.bodies()] == [False, True, True, True]
     claude.start("resume")
     assert claude.recorded() == wanted
     unknown = Claude(tmp_path, session="before-the-plugin")
@@ -244,6 +255,11 @@ def test_a_hook_never_fails_whatever_it_is_given(claude: Claude, event: str, std
     assert not claude.db.exists() or claude.recorded("s") == []
 
 
+def test_an_event_of_a_newer_plugin_is_no_veto(claude: Claude) -> None:
+    claude.run("of-the-future", stdin=b"{}", complains="usage: ccn-mcp hook")
+    assert ["update the plugin" in line for line in claude.troubles()] == [True]
+
+
 def test_a_store_that_is_locked_is_told_to_doctor_and_made_up_for(claude: Claude) -> None:
     claude.start()
     with Turnstile(claude.db):
@@ -276,6 +292,14 @@ def test_the_status_line_says_what_is_recorded_and_whether_it_holds(claude: Clau
             "UPDATE entry SET body = CAST(replace(CAST(body AS TEXT), 'two', 'too') AS BLOB) WHERE seq = 3"
         )
     assert claude.hook("statusline") == "recorded 2, chain BROKEN, run: ccn-mcp verify\n"
+
+
+def test_the_status_line_sees_a_time_that_was_changed(claude: Claude) -> None:
+    claude.asks("p1", "one")
+    with closing(connect(claude.db)) as store:
+        store.execute("DROP TRIGGER entry_unchanged")
+        store.execute("UPDATE entry SET time = time + 1 WHERE seq = 1")
+    assert claude.hook("statusline").startswith("recorded 1, chain BROKEN")
 
 
 def test_a_message_longer_than_one_may_be_comes_in_parts(claude: Claude) -> None:

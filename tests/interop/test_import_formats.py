@@ -16,6 +16,7 @@ from ccn_mcp.domain.imported import (
     PART_CHARS,
     Options,
     Said,
+    Skipped,
     key_of,
     micros,
     newest_path,
@@ -85,6 +86,14 @@ def test_a_transcript_gives_what_was_said() -> None:
             "unknown block: hologram",
         ]
     )
+
+
+def test_what_a_tool_gave_back_is_not_the_person_speaking() -> None:
+    found = parsed(
+        jsonl(line("user", "written by a tool", 1, toolUseResult={"stdout": "x"}), line("user", "me", 2))
+    )
+    assert texts(found) == [("user", "me")]
+    assert reasons(found) == ["tool result"]
 
 
 def test_tools_and_thinking_come_when_asked_for() -> None:
@@ -173,11 +182,21 @@ def test_attachments_and_files_are_marked_blocks() -> None:
     assert texts(found) == [
         (
             "user",
-            "text 1\n\n[attached: log.txt]\nline 1\nline 2\n[end of log.txt]\n\n"
-            "[attached: boat.png, which is not in the export]",
+            (
+                "text 1\n\n[attached: log.txt]\nline 1\nline 2\n[end of log.txt]\n\n"
+                "[attached: boat.png, which is not in the export]"
+            ),
         ),
         ("assistant", "old text 2"),
     ]
+
+
+def test_the_newest_leaf_is_the_one_with_the_latest_time_else_the_last() -> None:
+    parents: dict[str, str | None] = {"root": None, "late": "root", "early": "root"}
+    assert newest_path(parents, {"late": 9, "early": 1}) == {"root", "late"}
+    assert newest_path(parents, {"late": None, "early": 1}) == {"root", "early"}
+    assert newest_path(parents, {}) == {"root", "early"}
+    assert newest_path(parents, {}, "late") == {"root", "late"}
 
 
 def test_a_ring_of_parents_ends() -> None:
@@ -258,7 +277,8 @@ SAID = [("system", "Be kind."), ("user", "Hello"), ("assistant", "Good day")]
 
 @pytest.mark.parametrize(
     "data",
-    [json.dumps(LIST), json.dumps(LIST, indent=2), json.dumps({"messages": LIST}), jsonl(*LIST), jsonl({"messages": LIST}),
+    [json.dumps(LIST), json.dumps(LIST, indent=2), json.dumps({"messages": LIST}), jsonl(*LIST),
+     jsonl({"messages": LIST}),
      json.dumps({"conversations": [{"messages": LIST}]}, indent=1), "\ufeff" + json.dumps(LIST)],
     ids=["list", "indented", "object", "lines", "a conversation a line", "wrapped", "bom"],
 )  # fmt: skip
@@ -295,7 +315,7 @@ def test_bad_lines_are_told_by_their_number_and_the_others_come_in() -> None:
     data = "\n".join(["{not json", good, deep, twice, "[1]", "null", '{"type":"user"}', good[:40]])
     found = parsed(data, "t.jsonl", form="claude-code")
     assert texts(found) == [("user", "here")]
-    assert [(item.reason, item.where) for item in found if not hasattr(item, "role") and not hasattr(item, "session")] == [
+    assert [(item.reason, item.where) for item in found if isinstance(item, Skipped)] == [
         ("not JSON", "t.jsonl, line 1"),
         ("JSON nested too deeply", "t.jsonl, line 3"),
         ("JSON that names a field twice", "t.jsonl, line 4"),
@@ -370,7 +390,7 @@ def test_no_json_at_all_makes_a_parser_fail_but_in_words(values: list[Any], form
 @given(st.lists(JSON, max_size=6), st.integers(1, 40))
 def test_an_array_read_in_pieces_is_the_array(values: list[Any], chunk: int) -> None:
     class Slow(BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
+        def read(self, size: int | None = -1, /) -> bytes:  # noqa: ARG002  # as a file has it
             return super().read(chunk)
 
     data = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -427,7 +447,6 @@ def test_a_damaged_zip_is_told() -> None:
 def test_what_is_no_conversation_is_refused_with_the_formats(data: str) -> None:
     with pytest.raises(BadInput, match=r"formats that can be imported|cannot be read") as caught:
         parsed(data)
-        pytest.fail(f"taken: {data}")
     assert "file" in str(caught.value)
 
 
@@ -443,7 +462,7 @@ def test_times_in_every_shape() -> None:
     for value in ("2025-03-02T10:00:00Z", "2025-03-02T11:00:00+01:00", "2025-03-02T10:00:00", 1740909600, 1740909600.0,
                   1740909600000):  # fmt: skip
         assert micros(value) == MARCH, value
-    for wrong in (
+    wrongs: tuple[object, ...] = (
         None,
         True,
         "yesterday",
@@ -454,7 +473,8 @@ def test_times_in_every_shape() -> None:
         -(10**30),
         [],
         "9999-99-99",
-    ):
+    )
+    for wrong in wrongs:
         assert micros(wrong) is None, wrong
 
 

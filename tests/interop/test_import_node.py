@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from ccn_mcp.domain.copies import Selection
 from ccn_mcp.domain.errors import Excluded
 from ccn_mcp.domain.imported import Chat, Options
 from ccn_mcp.domain.limits import CONTENT_BYTES_MAX, IMPORT_BATCH_MAX
+from ccn_mcp.domain.masking import MARK
 from ccn_mcp.node import imports
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.exports import export_lines
 from ccn_mcp.node.node import Node
-from ccn_mcp.node.redaction import Selection, erase, plan
+from ccn_mcp.node.redaction import erase, plan
 from ccn_mcp.settings import Settings
 from tests.interop.importing import SESSION, imported, jsonl, line, messages, parsed, spoken, with_secret
 from tests.interop.test_import_formats import TREE
@@ -56,6 +58,8 @@ async def test_entries_say_that_they_were_imported_and_keep_ids_and_times(tmp_pa
         assert conversation["scope"] == "/home/ann/boat"
         page = await node.get_history(conversation_id=conversation["conversation_id"])
         assert page["messages"][0]["at"] == "2025-03-02T10:00:00Z", "shown is when it was said"
+        loaded = await node.load_plate(conversation_id=conversation["conversation_id"])
+        assert "2025-03-02 10:00 UTC" in loaded["text"]
         hits = await node.get_history(query="paint", scope="*")
         assert hits["hits"][0]["at"] == "2025-03-02T10:00:00Z"
         assert (await node.verify_chain(deep=True))["ok"]
@@ -103,6 +107,24 @@ async def test_a_session_that_a_hook_or_tool_recorded_is_not_recorded_twice(tmp_
                 "Let me look.",
                 "Yes",  # said twice, recorded once: the other comes in
             ]
+
+
+async def test_what_a_hook_recorded_once_stands_for_one_message_wherever_it_was_said(tmp_path: Path) -> None:
+    data = jsonl(
+        line("user", "Yes", 1), line("user", "x", 2, sessionId="other"), line("user", "Yes", 3, cwd="/moved")
+    )
+    async with node_on(tmp_path / "ccn.db") as node:
+        hook = node.as_caller(Caller(source="hook"))
+        await hook.record_message("user", "Yes", session_id=SESSION)
+        done = await imported(node, data)
+        assert (done["imported"], done["already_there"]) == (2, 1)
+
+
+async def test_the_same_words_under_another_id_are_another_message(tmp_path: Path) -> None:
+    async with node_on(tmp_path / "ccn.db") as node:
+        await imported(node, jsonl(line("user", "Yes", 3)))
+        done = await imported(node, jsonl(line("user", "Yes", 4)))
+        assert (done["imported"], done["already_there"]) == (1, 0)
 
 
 # ---- erased things stay erased -------------------------------------------------------------------------
@@ -164,9 +186,11 @@ async def test_excluded_folders_and_private_moments_stay_out(tmp_path: Path) -> 
         )
         assert done["imported"] == 3
         assert done["skipped"] == {imports.PRIVATE: 2}
-    async with node_on(tmp_path / "other.db", excluded=tmp_path) as node:
+    async with node_on(
+        tmp_path / "ccn.db", excluded=tmp_path
+    ) as node:  # in a conversation that is there already
         with pytest.raises(Excluded):
-            await imported(node, TALK)
+            await imported(node, TALK + jsonl(line("user", "more", 9)))
 
 
 async def test_secrets_are_masked_and_unstorable_characters_replaced_and_counted(tmp_path: Path) -> None:
@@ -179,7 +203,7 @@ async def test_secrets_are_masked_and_unstorable_characters_replaced_and_counted
         assert (done["imported"], done["masked_secrets"], done["replaced_characters"]) == (2, 1, 2)
         stored = [text for _, text in await spoken(node)]
         assert secret not in "".join(stored)
-        assert stored == ["my key is ‹masked:anthropic:1›", "a\ufffdb\ufffdc"]
+        assert stored == [f"my key is {MARK.format(kind='anthropic', n=1)}", "a\ufffdb\ufffdc"]
         bodies = [record.body for record in await messages(node)]
         assert bodies[0] is not None
         assert bodies[1] is not None

@@ -14,8 +14,11 @@ from ccn_mcp.domain.errors import BadInput, BadVector, Conflict, NotFound, Refus
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Draft, Record, RecordQuery
 from ccn_mcp.node import commissioning
+from ccn_mcp.node.baselines import Baseline, baseline_of
 from ccn_mcp.node.consensus import last_judgement
+from ccn_mcp.node.context import Context
 from ccn_mcp.node.node import Node
+from ccn_mcp.node.plates import PlateInForce
 from ccn_mcp.node.replaying import explain_verdict, replay_all
 from ccn_mcp.node.results import Validation
 from tests.node.world import FakeClock, head_of, node_on, plate_of, spread
@@ -215,6 +218,28 @@ async def test_another_plate_and_a_cancelled_baseline_fall_back_to_the_plates_ow
         mine = (await node.load_plate(model="m"))["instance_id"]
         judged = await node.report_character_vector(spread(0.51), instance_id=mine)
         assert judged["baseline_source"] == "authored"
+
+
+async def test_a_report_that_is_judged_while_the_person_pins_is_judged_by_the_pinned_baseline(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_on(db) as node:
+        await collect(node, scores(8))
+        mine = (await node.load_plate(model="m"))["instance_id"]
+        looked = 0
+
+        async def overtaken(ctx: Context, group: str, plate: PlateInForce) -> Baseline:
+            nonlocal looked
+            looked += 1
+            base = await baseline_of(ctx, group, plate)
+            if looked == 1:
+                await commissioning.pin(node.ctx, node.caller)
+            return base
+
+        monkeypatch.setattr("ccn_mcp.node.consensus.baseline_of", overtaken)
+        judged = await node.report_character_vector([0.6] * 16, instance_id=mine)
+        assert (judged["baseline_source"], looked) == ("commissioned", 2)
+        assert len(await found(node, Kind.CONSENSUS)) == 1
 
 
 # ---- computing again -----------------------------------------------------------------------------------

@@ -76,6 +76,11 @@ async def test_filters_and_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         cut = await series(node.ctx)
         assert len(cut["points"]) == 4
         assert cut["left_out"] == "what lies before the newest 4 reports"
+        # What judged the first of these is out of sight; a later evaluation, in which it still counted, is not it.
+        monkeypatch.setattr(module, "SCAN_MAX", 3)
+        old, new = (await series(node.ctx, instance_id=second))["points"]
+        assert (old["action"], old["from_baseline"], old["consistency"]) == (None, None, None)
+        assert new["action"] == "ok"
         for limit in (0, module.REPORTS_MAX + 1):
             with pytest.raises(BadInput, match="limit"):
                 await series(node.ctx, limit=limit)

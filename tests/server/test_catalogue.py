@@ -206,8 +206,9 @@ async def calls_of_every_kind(client: Client, db: Path) -> list[tuple[str, dict[
         await client.call_tool("validate_character", {"instance_id": loaded["ccn/instance_id"]})
     ).structured_content or {}
     mine, here = loaded["ccn/instance_id"], loaded["ccn/conversation_id"]
+    fresh = ((await client.call_tool("load_plate", {"model": "m"})).meta or {})["ccn/instance_id"]
     commission = (
-        await client.call_tool("validate_character", {"instance_id": mine, "kind": "commission"})
+        await client.call_tool("validate_character", {"instance_id": fresh, "kind": "commission"})
     ).structured_content or {}
     assert (await client.call_tool("verify_chain", {"known_head": loaded["ccn/head"]})).structured_content
     return [
@@ -234,7 +235,7 @@ async def calls_of_every_kind(client: Client, db: Path) -> list[tuple[str, dict[
         ),
         (
             "validate_character",
-            {"instance_id": mine, "run_id": commission["run_id"], "scores": dict.fromkeys(TRAITS, 4)},
+            {"instance_id": fresh, "run_id": commission["run_id"], "scores": dict.fromkeys(TRAITS, 4)},
         ),
         ("consensus_status", {"instance_id": mine}),
         ("consensus_status", {}),

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from mcp.client import Client, advertise
@@ -29,9 +29,12 @@ async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield made
 
 
-async def test_a_host_is_told_of_the_panel(host: Client) -> None:
-    extensions = host.server_capabilities.extensions if host.server_capabilities else None
-    assert extensions == {Panel.identifier: {}}
+async def test_a_host_is_told_of_the_panel(host: Client, request: pytest.FixtureRequest) -> None:
+    assert host.server_capabilities is not None
+    # The older revisions have no word for it; their hosts go by the tool's `_meta`.
+    legacy = request.node.callspec.params["host"] == "legacy"
+    told: dict[str, dict[str, Any]] | None = None if legacy else {Panel.identifier: {}}
+    assert host.server_capabilities.extensions == told
     tools = (await host.list_tools()).tools
     showing = [tool.name for tool in tools if "ui" in (tool.meta or {})]
     assert showing == ["consensus_status"]
@@ -56,6 +59,21 @@ async def test_numbers_go_to_the_panel_and_never_to_the_model(host: Client) -> N
     (point,) = numbers["series"]["points"]
     assert point["traits"] == [0.625] * 16
     assert numbers["entries"] == int((result.structured_content or {})["head"].split(":")[0])
+
+
+async def test_a_conversation_of_another_scope_is_not_named(tmp_path: Path) -> None:
+    db = tmp_path / "ccn.db"
+    seen = []
+    for scope in ("one", "two"):
+        async with Client(build_server(Settings(db=db, scope=scope)), extensions=[APPS]) as client:
+            loaded = (await client.call_tool("load_plate", {})).meta or {}
+            mine = {"instance_id": loaded["ccn/instance_id"]}
+            await client.call_tool("report_character_vector", {**mine, "traits": [0.625] * 16})
+            numbers = ((await client.call_tool("consensus_status", {})).meta or {})[META_KEY]
+            seen.append([point["conversation_id"] for point in numbers["series"]["points"]])
+            talk = loaded["ccn/conversation_id"]
+    assert seen[0] != [None]
+    assert seen[1] == [None, talk]
 
 
 @pytest.mark.parametrize("mime_types", [None, ["text/html"]], ids=str)

@@ -122,6 +122,9 @@ async def test_numbers_are_shown_only_after_a_report_since_the_last_load(client:
     assert await numbers(client) == 0
     await client.call_tool("report_character_vector", {"traits": [0.5] * 16, "instance_id": mine})
     assert await numbers(client) > 0
+    character = await read(client, "ccn://character")
+    assert "from the baseline (consistency 0." in character
+    assert " 0.000 from the consensus; verdict: " in character
     await client.call_tool("load_plate", {"instance_id": mine})
     assert await numbers(client) == 0
 
