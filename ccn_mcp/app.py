@@ -15,7 +15,6 @@ from ccn_mcp.node.node import Node
 from ccn_mcp.settings import Settings
 from ccn_mcp.store.keeper import FileKeeper
 from ccn_mcp.store.secret import SecretFile
-from ccn_mcp.store.sqlite.connect import real_path
 from ccn_mcp.store.sqlite.store import SqliteStore
 
 ID_BYTES: Final = 15
@@ -45,10 +44,14 @@ def secret_of(settings: Settings) -> SecretFile:
 
 
 def keeper_of(settings: Settings) -> FileKeeper:
-    """The keys and heads that are kept outside of the store, in the config folder."""
+    """The keys and heads that are kept outside of the store, in the config folder.
+
+    Heads are filed under the path as it was named, not where links lead from there: a link that somebody puts in the
+    store's place must not look like another store, of which nothing is remembered.
+    """
     return FileKeeper(
         lambda: settings_module.config_folder(settings),
-        real_path(settings.db),
+        settings.db.absolute(),
         elsewhere=settings.heads,
         command=settings.heads_command,
     )

@@ -54,6 +54,9 @@ class Settings:
     lease_us: int = LEASE_S_DEFAULT * 1_000_000
     fresh_us: int = FRESH_S_DEFAULT * 1_000_000
     inside_claude_code: bool = False
+    hooks: bool = False
+    """Whether Claude Code's hooks may be recording the same session: what the model records is compared with theirs."""
+
     config_dir: Path | None = None
     """None: the platform's; see `config_folder`."""
 
@@ -95,6 +98,7 @@ def load(
         lease_us=_seconds(env, "CCN_LEASE_S", LEASE_S_DEFAULT) * 1_000_000,
         fresh_us=_seconds(env, "CCN_FRESH_S", FRESH_S_DEFAULT) * 1_000_000,
         inside_claude_code=bool(env.get("CLAUDECODE")),
+        hooks=bool(session or env.get("CLAUDECODE")),
         config_dir=folder,
         heads=Path(kept).expanduser().absolute() if (kept := env.get("CCN_HEADS")) else None,
         heads_command=_words(env, "CCN_HEADS_COMMAND"),
@@ -147,11 +151,12 @@ def transcripts_folder(environ: Mapping[str, str] | None = None) -> Path:
 def for_many(chosen: Settings, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of a process that serves other programs' sessions, wherever those work (`serve --http`).
 
-    The folder and session of the shell that started it are none of theirs; a scope that was named is.
+    The folder and session of the shell that started it are none of theirs; a scope that was named is. Any of those
+    sessions may have hooks.
     """
     env = os.environ if environ is None else environ
     scope = _storable((env.get("CCN_SCOPE") or DEFAULT_SCOPE)[:ID_CHARS_MAX])
-    return replace(chosen, scope=scope, session_id=None, excluded=None)
+    return replace(chosen, scope=scope, session_id=None, excluded=None, hooks=True)
 
 
 # ---- excluded folders ----------------------------------------------------------------------------------

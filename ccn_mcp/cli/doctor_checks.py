@@ -240,6 +240,19 @@ def _erasures(left: int) -> Finding:
     return Finding("erasures", "warn", said, f"{ERASURES_PENDING}.")
 
 
+def hooks(chosen: Settings) -> Iterator[Finding]:
+    """What Claude Code's hooks could not do; they themselves never complain."""
+    from ccn_mcp.interop import trouble
+
+    told = trouble.read(settings.config_folder(chosen))
+    if not told:
+        yield Finding("hooks", "ok", "none of Claude Code's hooks has told of trouble")
+        return
+    file = settings.config_folder(chosen) / trouble.FILE
+    said = f"{amount(len(told), 'time')} a hook could not do its work, last: {told[-1]}"
+    yield Finding("hooks", "warn", said, f"all of them are in {file}; delete it once they are mended")
+
+
 # ---- other processes -----------------------------------------------------------------------------------
 
 
@@ -276,4 +289,4 @@ def _command(process: Path) -> str:
     return " ".join(filter(None, words))[:60] or "unknown"
 
 
-CHECKS: Final[tuple[Check, ...]] = (program, sqlite, settings_in_force, files, store_format, processes)
+CHECKS: Final[tuple[Check, ...]] = (program, sqlite, settings_in_force, files, store_format, hooks, processes)

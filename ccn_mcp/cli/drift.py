@@ -105,6 +105,8 @@ def _owners(found: Series) -> list[tuple[str, list[Point]]]:
 
 
 def _show(found: Series, trait: str | None) -> None:
+    from ccn_mcp.node.baselines import SAID
+
     owners = _owners(found)
     if not owners:
         output.tell("No reports fit. Instances report with the tool report_character_vector.")
@@ -112,6 +114,7 @@ def _show(found: Series, trait: str | None) -> None:
     output.tell(
         "Each line is drawn to its own range, at least 0.20 wide. Numbers: last, baseline, consensus."
     )
+    output.tell(f"Baseline {SAID.get(found['baseline_source'], found['baseline_source'])}.")
     for name, points in owners[:OWNERS_MAX]:
         last = points[-1]
         output.say()

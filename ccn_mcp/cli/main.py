@@ -146,6 +146,9 @@ def _let_go_of_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+HOOK_EXAMPLES: Final = ("ccn-mcp hook private on", "ccn-mcp hook statusline < session.json")
+
+
 def build() -> Any:
     """The typer application. Modules of commands import what is heavy when they run."""
     app = typer.Typer(
@@ -158,7 +161,7 @@ def build() -> Any:
     )
     app.callback()(_options)
     app.command("serve", help=SERVE_SUMMARY, context_settings={"ignore_unknown_options": True})(_serve)
-    app.command(**output.example("ccn-mcp hook private on", "ccn-mcp hook statusline < session.json"))(_hook)
+    app.command("hook", **output.example(*HOOK_EXAMPLES))(_hook)
     app.command(**output.example("ccn-mcp demo"))(demo.demo)
     app.command(**output.example("ccn-mcp status"))(status.status)
     app.command(**output.example("ccn-mcp verify", f"ccn-mcp verify --known-head 42:{'0' * 32}"))(

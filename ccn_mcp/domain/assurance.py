@@ -23,7 +23,7 @@ from ccn_mcp.domain.checkpoint import (
     parse_checkpoint,
     parse_note,
 )
-from ccn_mcp.domain.errors import CcnError, RetiredKey
+from ccn_mcp.domain.errors import BadRotation, CcnError, RetiredKey
 from ccn_mcp.domain.ledger import HEAD_ROOT_HEX, Head
 from ccn_mcp.domain.models import Body, Claim, Fault
 from ccn_mcp.domain.rotation import KeyChain, key_chain
@@ -89,16 +89,29 @@ def check_signatures(
             remark="its heads are signed, but this account has never trusted their key; compare it with what "
             "`ccn-mcp key show` prints where the store is written, then `ccn-mcp key pin KEY`"
         )
-    introduced = next((seq for seq, body in entries if announced_key(seq, body) == str(pinned)), None)
-    if introduced is None:
-        return Signed(fault=_fault(None, f"the log names no key {pinned}, which this account trusts for it"))
     try:
-        chain = key_chain(
-            store_id, pinned, [(seq, body) for seq, body in entries if seq > introduced], verify
-        )
+        chain, introduced = pinned_chain(store_id, pinned, entries, verify)
     except CcnError as wrong:
         return Signed(fault=_fault(None, str(wrong)))
     return _check_notes(chain, introduced, notes, verify)
+
+
+def pinned_chain(
+    store_id: bytes, pinned: VerifierKey, entries: Sequence[tuple[int, Body]], verify: Verify
+) -> tuple[KeyChain, int]:
+    """The log's keys from the pinned one on, and the position of the entry that names that one.
+
+    Heads up to that position were signed by a key that was lost since.
+
+    Raises:
+        BadRotation, TooLarge: the log does not name the pinned key, or its keys make no chain from there.
+    """
+    introduced = next((seq for seq, body in entries if announced_key(seq, body) == str(pinned)), None)
+    if introduced is None:
+        raise BadRotation(f"the log names no key {pinned}, which this account trusts for it")
+    return key_chain(
+        store_id, pinned, [(seq, body) for seq, body in entries if seq > introduced], verify
+    ), introduced
 
 
 def _check_notes(

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 PRINCIPAL: Final = "local"
 SOURCE: Final = "hook"
+OTHER_SOURCES: Final = ("tool", "import")
+"""Who else may have recorded the same words, under keys of their own."""
+
 HOOK_WAIT_S_MAX: Final = 3.0
 """How long a hook waits for other writers; what it could not write, the next one reads from the transcript."""
 
@@ -179,9 +182,9 @@ class SessionLog:
     # ---- what is there already ----
 
     def missing(self, prompt: str, said: Sequence[Spoken]) -> Iterator[Spoken]:
-        """Those of a prompt's messages that neither a hook nor the model itself has recorded, in order.
+        """Those of a prompt's messages that neither a hook, the model itself nor an import has recorded, in order.
 
-        What the model recorded by `record_message` counts once, between this prompt's message and the next one.
+        What was recorded by `record_message` or imported counts once, between this prompt's message and the next one.
 
         Raises:
             StoreError: it could not be read.
@@ -202,7 +205,7 @@ class SessionLog:
         told = [
             (role, text)
             for seq, role, text, body in rows
-            if body.get("source") == "tool" and first < seq < end
+            if body.get("source") in OTHER_SOURCES and first < seq < end
         ]
         for spoken in said:
             if spoken.role == "user" and begun:

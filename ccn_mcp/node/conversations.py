@@ -68,7 +68,8 @@ async def record_message(
     leases = await lease_drafts(ctx, instance, ctx.now_us())
     named, session = short_text(conversation_id, "conversation_id"), short_text(session_id, "session_id")
     conversation = await _conversation_for(ctx, caller, named, session, instance, key)
-    if caller.source == "tool" and (twin := await _of_hook(ctx, conversation, role, checked)) is not None:
+    hooked = ctx.settings.hooks and caller.source == "tool"
+    if hooked and (twin := await _of_hook(ctx, conversation, role, checked)) is not None:
         return twin
     # After the conversation was opened, so that the log's times go forward.
     now = ctx.now_us()

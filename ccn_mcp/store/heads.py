@@ -2,7 +2,7 @@
 
     TAG SIZE:ROOT TIME NOTE
 
-TAG names the store and the place it lies at, ROOT is the whole root in hex, TIME is UTC, NOTE the signed note in
+TAG names the store and the path it is named by, ROOT is the whole root in hex, TIME is UTC, NOTE the signed note in
 base64. A line is added by one `write`, so programs that share the file do not tear each other's.
 """
 
@@ -28,59 +28,82 @@ HEADS_MAX: Final = 1_000
 """Heads of one store that are read back."""
 
 FILE_BYTES_MAX: Final = 1 << 20
-"""A file that has grown longer loses its older half."""
+"""A file of our own that has grown longer loses its older half."""
+
+READ_BYTES_MAX: Final = 16 << 20
+"""The newest part of a file that is read; one that the person chose may be longer."""
 
 COMMAND_S_MAX: Final = 60.0
 """A command that is given heads is ended after this long."""
 
 
 def tag_of(store_id: bytes, place: Path) -> str:
-    """Names one store at one place: a copy elsewhere goes its own way, and is no forgery of this one."""
+    """Names one store at one path, links not followed: a copy elsewhere goes its own way, and is no forgery of this."""
     return f"{store_id.hex()}-{sha256(os.fsencode(place)).hexdigest()[:8]}"
 
 
 class HeadsFile:
-    """Heads in the file at `path`, which appears with the first one; 0600, its folder 0700."""
+    """Heads in the file at `path`, which appears with the first one (0600).
 
-    def __init__(self, path: Path) -> None:
+    Only our `own` is shortened, and has its folder made (0700). One that the person chose is theirs, and a folder made
+    where a disk should be mounted would look like that disk.
+    """
+
+    def __init__(self, path: Path, *, own: bool = False) -> None:
         self.path = path
+        self._own = own
 
     def append(self, tag: str, head: Head, note: bytes) -> None:
         """Add one line.
 
         Raises:
-            OSError: it was not added.
+            OSError: it was not added, or not whole.
         """
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{tag} {head.size}:{head.root.hex()} {stamp} {base64.b64encode(note).decode()}\n"
-        make_folders(self.path.parent)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if self._own:
+            make_folders(self.path.parent)
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(handle, line.encode())
+            # After a line that was written in part, ours would be part of it.
+            data = line.encode() if _ends_a_line(handle) else b"\n" + line.encode()
+            if (written := os.write(handle, data)) != len(data):
+                raise OSError(f"only {written} of {len(data)} bytes could be written to {self.path}")
             grown = os.fstat(handle).st_size > FILE_BYTES_MAX
         finally:
             os.close(handle)
-        if grown:
+        if self._own and grown:
             self._shorten()
 
     def read(self, tag: str, by: str) -> Sequence[Claim]:
-        """The newest heads of one store, by size, at most `HEADS_MAX`; lines that are none are passed over."""
+        """The newest heads of one store, by size, at most `HEADS_MAX`; lines that are none are passed over.
+
+        Nothing where the file cannot be read; `trouble` says so.
+        """
         found: set[Claim] = set()
-        for line in self._lines():
-            words = line.split()
-            if len(words) < 2 or words[0] != tag:
-                continue
-            with suppress(BadHead):
-                found.add(Claim(*parse_head(words[1]), by))
+        with suppress(OSError):
+            for line in self._lines():
+                words = line.split()
+                if len(words) < 2 or words[0] != tag:
+                    continue
+                with suppress(BadHead):
+                    found.add(Claim(*parse_head(words[1]), by))
         return sorted(found)[-HEADS_MAX:]
 
-    def _lines(self) -> list[str]:
+    def trouble(self) -> str | None:
+        """Why the file cannot be read. One that is not there yet is none, if its folder is."""
         try:
-            with self.path.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 2 * FILE_BYTES_MAX))
-                return file.read(2 * FILE_BYTES_MAX).decode("ascii", "replace").splitlines()
-        except OSError:
-            return []
+            with self.path.open("rb"):
+                return None
+        except OSError as failed:
+            if isinstance(failed, FileNotFoundError) and self.path.parent.is_dir():
+                return None
+            return f"the heads in {self.path} cannot be read: {failed}"
+
+    def _lines(self) -> list[str]:
+        with self.path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - READ_BYTES_MAX))
+            return file.read(READ_BYTES_MAX).decode("ascii", "replace").splitlines()
 
     def _shorten(self) -> None:
         lines = self._lines()
@@ -92,6 +115,14 @@ class HeadsFile:
             draft.replace(self.path)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _ends_a_line(handle: int) -> bool:
+    """Whether the file is empty or its last byte is a line feed."""
+    if os.lseek(handle, 0, os.SEEK_END) == 0:
+        return True
+    os.lseek(handle, -1, os.SEEK_END)
+    return os.read(handle, 1) == b"\n"
 
 
 class Command:

@@ -27,7 +27,7 @@ ELSEWHERE: Final = "is kept elsewhere (CCN_HEADS)"
 class FileKeeper:
     """See `ports.Keeper`: keys and heads in the config folder, heads in a second place where one is named.
 
-    `place` is the store's path: a copy at another place goes its own way without contradicting this one.
+    `place` is the store's path as it was named: a copy at another place goes its own way without contradicting it.
     """
 
     def __init__(
@@ -66,17 +66,24 @@ class FileKeeper:
     def remember(self, store_id: bytes, head: Head, note: bytes, /) -> None:
         """See `Keeper.remember`."""
         tag = tag_of(store_id, self._place)
-        trouble = self._heads(tag).path.with_name(f"{TROUBLE}-{tag}")
+        own, told = self._heads(tag), []
+        for file in (own, self._elsewhere):
+            try:
+                if file is not None:
+                    file.append(tag, head, note)
+            except OSError as failed:
+                told.append(str(failed))
         try:
-            self._heads(tag).append(tag, head, note)
-            if self._elsewhere is not None:
-                self._elsewhere.append(tag, head, note)
             if self._command is not None:
                 self._command.give(note)
-            trouble.unlink(missing_ok=True)
         except OSError as failed:
-            with suppress(OSError):
-                trouble.write_text(f"{failed}\n", "utf-8")
+            told.append(str(failed))
+        trouble = own.path.with_name(f"{TROUBLE}-{tag}")
+        with suppress(OSError):
+            if told:
+                trouble.write_text("; ".join(told) + "\n", "utf-8")
+            else:
+                trouble.unlink(missing_ok=True)
 
     def next_key(self, store_id: bytes, seq: int, /, *, lost: bool) -> Body:
         """See `Keeper.next_key`."""
@@ -117,11 +124,11 @@ class FileKeeper:
         return self._elsewhere.read(tag_of(store_id, self._place), ELSEWHERE)
 
     def trouble(self, store_id: bytes) -> str | None:
-        """Why the last head could not be kept elsewhere; None if it was."""
+        """Why the last head could not be kept everywhere, or the second place cannot be read; None if all is well."""
         tag = tag_of(store_id, self._place)
         with suppress(OSError):
             return self._heads(tag).path.with_name(f"{TROUBLE}-{tag}").read_text("utf-8").strip()
-        return None
+        return None if self._elsewhere is None else self._elsewhere.trouble()
 
     def _signer(self, store_id: bytes, *, create: bool) -> Signer | None:
         with suppress(CcnError, OSError):  # `doctor` asks the ring itself and shows what is wrong
@@ -129,4 +136,4 @@ class FileKeeper:
         return None
 
     def _heads(self, tag: str) -> HeadsFile:
-        return HeadsFile(self._folder() / HEADS_FOLDER / tag)
+        return HeadsFile(self._folder() / HEADS_FOLDER / tag, own=True)

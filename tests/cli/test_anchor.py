@@ -18,10 +18,11 @@ from ccn_mcp import settings
 from ccn_mcp.cli import doctor_keys, tsa
 from ccn_mcp.domain.anchors import anchor_body
 from ccn_mcp.domain.errors import BadTimestamp
-from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.models import Draft, Group, Record, RecordQuery
 from ccn_mcp.node.node import Node
 from ccn_mcp.store import timestamps
+from ccn_mcp.store.keeper import FileKeeper
 from tests.cli.authority import WAIT_S_MAX, Authority, serving
 from tests.cli.conftest import Run, Seeded, on_store
 
@@ -109,6 +110,38 @@ def test_openssl_agrees_with_what_was_recorded(
         words, cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S_MAX, check=False
     )
     assert (done.returncode, "Verification: OK" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_stamp_of_a_head_that_the_logs_own_key_did_not_sign_is_no_witness(
+    cli: Run, signed: Seeded, authority: Authority, config: Path
+) -> None:
+    """An authority stamps whatever it is sent: a record that was forged whole can have one too."""
+    (config / "anchors").mkdir()
+    shutil.copy(authority.ca, config / "anchors" / "trusted.pem")
+    with closing(sqlite3.connect(signed.db)) as connection:
+        (kept,) = connection.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1").fetchone()
+        (store_id,) = connection.execute("SELECT store_id FROM log").fetchone()
+    note = kept.decode()
+    at = len(note) - 20
+    forged = (note[:at] + ("B" if note[at] == "A" else "A") + note[at + 1 :]).encode()
+
+    def stamped(note: bytes) -> Draft:
+        body = anchor_body(note, "https://tsa.example", 1, "cli", verified=True)
+        return Draft(Kind.ANCHOR, 1_000_000, body, authority.reply(timestamps.request(note)[0]))
+
+    async def add(node: Node, draft: Draft) -> None:
+        await node.ctx.store.append(Group((draft,)))
+
+    on_store(signed.db, lambda node: add(node, stamped(forged)))
+    found = verified(cli, signed.db)
+    assert (found["ok"], found["level"], found["witnessed_to"]) == (True, 2, 0)
+    assert "trusts for this log" in " ".join(found["remarks"])
+    on_store(signed.db, lambda node: add(node, stamped(kept)))
+    assert verified(cli, signed.db)["level"] == 4, "the one with the right signature counts"
+    (config / "keys" / f"{store_id.hex()}.pin").unlink()
+    (config / "keys" / f"{store_id.hex()}.key").unlink()
+    found = verified(cli, signed.db)
+    assert (found["level"], found["witnessed_to"]) == (1, 0), "an account that trusts no key has no witness"
 
 
 def test_without_a_trusted_ca_it_is_recorded_and_does_not_count(
@@ -249,15 +282,13 @@ def test_without_the_extra_it_says_what_to_install(
 
 
 def test_a_stamp_of_another_history_is_a_fault(
-    cli: Run, signed: Seeded, authority: Authority, tmp_path: Path
+    cli: Run, signed: Seeded, authority: Authority, config: Path
 ) -> None:
     """The log is rewritten and its newer entries kept: the stamp of the old head gives it away."""
     with closing(sqlite3.connect(signed.db)) as connection:
-        ((size, note),) = connection.execute(
-            "SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1"
-        ).fetchall()
-    lines = bytes(note).decode().split("\n")
-    forged = "\n".join([lines[0], lines[1], "A" * 43 + "=", *lines[3:]]).encode()
+        ((store_id, size),) = connection.execute("SELECT store_id, size FROM log").fetchall()
+    forged = FileKeeper(lambda: config, signed.db).sign(store_id, Head(size, bytes(32)))
+    assert forged is not None
     query, _ = timestamps.request(forged)
     answer = authority.reply(query)
     with serving(lambda query: (200, authority.reply(query))) as url:

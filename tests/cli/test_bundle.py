@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from ccn_mcp.domain.consistency_text import check_consistency, parse_consistency
+from ccn_mcp.domain.errors import VerificationFailed
 from ccn_mcp.store.sqlite.backup import backup
+from ccn_mcp.store.sqlite.bundle import write_bundle
 from tests.bundles import keys_of
 from tests.cli.conftest import TEXTS, Run, Seeded, on_store, process
 
@@ -80,6 +82,21 @@ def test_a_damaged_record_makes_no_bundle(store: Seeded, cli: Run, tmp_path: Pat
         connection.execute("UPDATE entry SET time = time + 1 WHERE seq = 1")
     ran = cli("export", "--bundle", str(tmp_path / "b"), "--db", str(store.db))
     assert (ran.status, "entry 1 does not match" in ran.err, (tmp_path / "b").exists()) == (6, True, False)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_log_that_counts_other_entries_than_it_holds_makes_no_bundle(
+    store: Seeded, tmp_path: Path, cut: bool
+) -> None:
+    with closing(sqlite3.connect(store.db, isolation_level=None)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        last = "DELETE FROM entry WHERE seq = (SELECT max(seq) FROM entry)"
+        connection.execute(last if cut else "UPDATE log SET size = size - 1")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(VerificationFailed, match="entries and does not hold just these"):
+        write_bundle(store.db, tmp_path / "b", lambda *_: None)
+    assert not (tmp_path / "b" / "head").exists()
 
 
 def test_a_store_without_signed_heads_makes_one_too(store: Seeded, cli: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.cli.conftest import Run
 WITHOUT_JSON = {
     "serve": "stdout belongs to MCP",
     "completion": "prints a shell script",
+    "hook": "answers in the form that Claude Code asks for",
 }
 
 
@@ -75,7 +76,7 @@ def test_the_help_shows_an_example_that_the_command_takes(
     assert re.search(r"^  Examples?: ", ran.out, re.MULTILINE)
     assert found.help.split("\n")[0].strip()
     for line in found.epilog.split(": ", 1)[1].split("; "):
-        words = shlex.split(line.removeprefix("source <(").removesuffix(")").split(" > ")[0])
+        words = shlex.split(line.removeprefix("source <(").removesuffix(")").split(" > ")[0].split(" < ")[0])
         assert words[: 1 + len(path)] == ["ccn-mcp", *path]
         # Parsed as it would be run, so that no example goes stale.
         with PROGRAM.make_context("ccn-mcp", words[1:]) as context:

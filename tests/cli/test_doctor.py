@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from ccn_mcp.cli.doctor_checks import has_wal_reset_race
+from ccn_mcp.interop import trouble
+from ccn_mcp.settings import config_folder, load
 from tests.cli.conftest import Run, Seeded
 
 
@@ -94,6 +96,20 @@ def test_a_file_that_is_no_database(cli: Run, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database " * 100)
     assert "store_corrupt" in checks(cli, path, 1)["store format"]["found"]
+
+
+def test_what_a_hook_could_not_do_is_told(cli: Run, store: Seeded) -> None:
+    folder = config_folder(load())
+    assert checks(cli, store.db, 0)["hooks"]["status"] == "ok"
+    for words in ("the first", "the last"):
+        trouble.note(folder, "stop", words)
+    found = checks(cli, store.db, 0)["hooks"]
+    assert (found["status"], found["found"].endswith("stop: the last"), "2 times" in found["found"]) == (
+        "warn",
+        True,
+        True,
+    )
+    assert str(folder / trouble.FILE) in found["do"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells")

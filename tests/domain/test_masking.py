@@ -41,7 +41,7 @@ def test_a_pat_and_values_after_their_names() -> None:
     pat = "github" + f"_pat_{AB}_{AB}"
     said = (
         f"{pat}\nAuthorization: Bearer {AB}\n"
-         f'"Authorization": "Basic {AB}=="\npassword="let me in"\nDB_PASSWORD=hunter22 x'
+        f'"Authorization": "Basic {AB}=="\npassword="let me in"\nDB_PASSWORD=hunter22 x'
     )
     done = mask(said)
     assert done.text == marks(

@@ -502,4 +502,5 @@ def test_unknown_keys_of_any_kind_survive(more: dict[str, str]) -> None:
     for item in filter(None, more.values()):
         # As it is, or as JSON where a screen could not show it.
         assert item in found or json.dumps(item) in found
-    assert not any(len(item) > 9 and item in render_plate(made.plate) for item in more.values())
+    # What no instance reads: the same text is rendered with them as without.
+    assert render_plate(made.plate) == render_plate(convert("a.json", as_json(card(3))).plate)

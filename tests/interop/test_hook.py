@@ -19,6 +19,7 @@ from ccn_mcp.settings import Settings
 from ccn_mcp.store.lock import Turnstile
 from ccn_mcp.store.sqlite.connect import connect
 from tests.interop.hooks import Claude
+from tests.interop.importing import imported
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +121,7 @@ def test_turns_that_no_hook_saw_come_in_at_the_next_start(claude: Claude, tmp_pa
 
 
 async def test_the_model_records_too_and_nothing_is_there_twice(claude: Claude) -> None:
-    chosen = Settings(db=claude.db, config_dir=claude.config, scope=str(claude.work))
+    chosen = Settings(db=claude.db, config_dir=claude.config, scope=str(claude.work), hooks=True)
     async with open_node(settings=chosen) as python:
         node = python.for_client("claude-code", claude.session)
         tool = type(node)(node.ctx, type(node.caller)("local", "tool", "claude-code", claude.session))
@@ -139,6 +140,29 @@ async def test_the_model_records_too_and_nothing_is_there_twice(claude: Claude) 
         assert (await tool.record_message("assistant", "an answer"))["already_recorded"]
         assert claude.recorded()[2:] == [("user", "the same again"), ("assistant", "an answer")]
         assert (await tool.record_message("assistant", "something else"))["n"] == 5
+
+
+async def test_what_was_imported_first_is_not_recorded_again(claude: Claude) -> None:
+    claude.start()
+    claude.asks("p1", "asked with a hook")
+    fields = {"sessionId": claude.session, "cwd": str(claude.work)}
+    claude.answers("answered, no Stop", uuid="u-1", **fields)
+    claude.asks("p2", "asked without", hooked=False, uuid="u-2", parentUuid="u-1", **fields)
+    claude.answers("answered without", uuid="u-3", parentUuid="u-2", **fields)
+    chosen = Settings(db=claude.db, config_dir=claude.config, scope=str(claude.work))
+    async with open_node(settings=chosen) as node:
+        assert (await imported(node, claude.transcript.read_text()))["imported"] >= 3
+    before = claude.recorded()
+    assert set(before) == {
+        ("user", "asked with a hook"),
+        ("assistant", "answered, no Stop"),
+        ("user", "asked without"),
+        ("assistant", "answered without"),
+    }
+    claude.start("resume")
+    claude.stops("p2", "answered without")
+    assert claude.recorded() == before
+    assert not claude.troubles()
 
 
 def test_the_plate_comes_at_the_start_after_a_compaction_and_not_again_on_resume(claude: Claude) -> None:

@@ -533,3 +533,12 @@ async def test_search_words_are_words_and_no_operators(db: Path) -> None:
             assert (await node.get_history(query=words))["hits"] == [], words
         for words in ('"alpha" beta;--', "BETA alpha", "al* be*", "(alpha)"):
             assert len((await node.get_history(query=words))["hits"]) == 1, words
+
+
+@pytest.mark.parametrize("hooks", [True, False])
+async def test_the_model_repeats_a_hook_only_where_hooks_may_be(db: Path, hooks: bool) -> None:
+    async with node_on(db, hooks=hooks) as node:
+        heard = await node.as_caller(Caller(source="hook")).record_message("user", "heard", session_id="s")
+        told = await node.as_caller(Caller(source="tool")).record_message("user", "heard", session_id="s")
+        assert told["conversation_id"] == heard["conversation_id"]
+        assert (told["already_recorded"], told["seq"] == heard["seq"]) == (hooks, hooks)

@@ -139,6 +139,13 @@ def test_a_server_for_many_has_no_folder_and_no_session_of_its_own(tmp_path: Pat
     own = settings.load(tmp_path / "ccn.db", env)
     assert (own.scope, own.session_id, own.excluded) == (str(tmp_path), "s-1", tmp_path)
     shared = settings.for_many(own, env)
+    alone = settings.load(tmp_path / "ccn.db", {})
+    assert (own.hooks, settings.load(tmp_path / "ccn.db", {"CLAUDECODE": "1"}).hooks, alone.hooks) == (
+        True,
+        True,
+        False,
+    )
+    assert settings.for_many(alone, {}).hooks, "any session that it serves may have hooks"
     assert (shared.scope, shared.session_id, shared.excluded) == ("default", None, None)
     assert settings.for_many(own, {**env, "CCN_SCOPE": "team"}).scope == "team"
 

@@ -138,6 +138,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("matrix")
     place = Place(folder / "now")
     place.db.parent.mkdir(parents=True)
+    place.elsewhere.parent.mkdir()
     keeper = place.keeper(elsewhere=True)
     asyncio.run(make(place.db, keeper))
     write(place.db, keeper, "four")

@@ -520,6 +520,46 @@ async def test_a_store_without_one_of_its_triggers_is_told(tmp_path: Path, name:
     assert name in checked.fault.detail
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("message_fts_keep", "TRIGGER message_fts_keep BEFORE UPDATE ON record BEGIN SELECT 1; END"),
+        ("message_fts_docsize", "TRIGGER message_fts_docsize BEFORE UPDATE ON record BEGIN SELECT 1; END"),
+        ("message_fts_all", "VIEW message_fts_all AS SELECT text FROM record"),
+        ("message_fts_kept", "TABLE message_fts_kept (text)"),
+        ("message_fts_content", "TABLE message_fts_content (text)"),
+        ("message_fts_by", "INDEX message_fts_by ON record (text)"),
+        ("sqlite_keep", "TRIGGER sqlite_keep BEFORE UPDATE ON record BEGIN SELECT 1; END"),
+    ],
+)
+async def test_what_is_named_like_a_part_of_the_search_is_told(tmp_path: Path, name: str, kind: str) -> None:
+    db = tmp_path / "ccn.db"
+    await make(db)
+    with closing(sqlite3.connect(db, isolation_level=None)) as connection:
+        if name.startswith("sqlite") or name == "message_fts_docsize":
+            table = "INSERT INTO sqlite_master VALUES ('trigger', ?, 'record', 0, ?)"
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute(table, (name, f"CREATE {kind}"))
+        else:
+            connection.execute(f"CREATE {kind}")
+    checked = verify_file(db)
+    assert checked.fault is not None
+    assert (checked.fault.code, checked.level) == ("schema", 0)
+    assert name in checked.fault.detail
+
+
+async def test_a_store_whose_journal_was_left_as_a_restore_made_it_is_written_in_wal(tmp_path: Path) -> None:
+    db = tmp_path / "ccn.db"
+    await make(db)
+    with closing(sqlite3.connect(db, isolation_level=None)) as connection:
+        assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    async with SqliteStore(db) as store:
+        await store.append(Group((said("again", at=99),)))
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert verify_file(db).fault is None
+
+
 async def test_text_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     db = tmp_path / "ccn.db"
     await make(db)

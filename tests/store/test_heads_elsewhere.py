@@ -84,6 +84,7 @@ def appears(path: Path) -> bytes:
 
 
 def test_a_second_file_is_level_3_and_knows_a_record_that_was_set_back(db: Path, tmp_path: Path) -> None:
+    (tmp_path / "usb").mkdir()
     env = env_of(tmp_path, CCN_HEADS=str(tmp_path / "usb" / "heads"))
     record(db, "one", env)
     first = document(db, "verify", env)
@@ -117,6 +118,9 @@ def test_a_place_that_is_gone_keeps_nothing_from_being_recorded(db: Path, tmp_pa
     assert document(db, "status", env)["signing"]["heads_trouble"] == told["found"]
     (tmp_path / "usb").unlink()
     record(db, "two", env)
+    assert "heads elsewhere" in doctor(db, env), "a disk that is not there is no new folder"
+    (tmp_path / "usb").mkdir()
+    record(db, "three", env)
     assert "heads elsewhere" not in doctor(db, env)
     assert document(db, "verify", env)["level"] == 3
 

@@ -87,6 +87,8 @@ class Play:
 
     def keeper(self, *, elsewhere: bool = True) -> FileKeeper:
         other = self.folder / "other-disk" / "heads" if elsewhere else None
+        if other is not None:
+            other.parent.mkdir(parents=True, exist_ok=True)
         return FileKeeper(lambda: self.folder / "config", connect.real_path(self.db), elsewhere=other)
 
     def reading(self) -> closing[sqlite3.Connection]:

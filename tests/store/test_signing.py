@@ -6,6 +6,8 @@ import asyncio
 import base64
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,19 +15,24 @@ from typing import Final
 
 import pytest
 
-from ccn_mcp.domain.errors import StoreRolledBack
+from ccn_mcp.app import keeper_of as keeper_for
+from ccn_mcp.domain.errors import StoreBusy, StoreRolledBack
 from ccn_mcp.domain.ledger import Head
 from ccn_mcp.domain.models import ConversationQuery, Group, Verification
+from ccn_mcp.settings import Settings
 from ccn_mcp.store.heads import FILE_BYTES_MAX, HeadsFile
-from ccn_mcp.store.keeper import FileKeeper
-from ccn_mcp.store.sqlite import connect, nodes
+from ccn_mcp.store.keeper import HEADS_FOLDER, FileKeeper
+from ccn_mcp.store.lock import Turnstile
+from ccn_mcp.store.sqlite import connect, erasure, log, nodes
 from ccn_mcp.store.sqlite.audit import verify_file
 from ccn_mcp.store.sqlite.signing import root_here
 from ccn_mcp.store.sqlite.store import SqliteStore
-from tests.store.model import opening, said, seeded
+from tests.store.attacks import edit_body, recompute
+from tests.store.model import opening, redaction, said, seeded
 
 pytestmark = pytest.mark.anyio
 
+WAIT_S_MAX: Final = 20.0
 MANY: Final = 600
 """Messages: more than two complete subtrees of 256."""
 
@@ -239,7 +246,7 @@ async def test_a_copy_at_another_place_goes_its_own_way(db: Path, keeper: FileKe
 async def test_a_head_kept_elsewhere_raises_the_level_and_tells_of_a_rollback(
     db: Path, tmp_path: Path
 ) -> None:
-    keeper = keeper_of(tmp_path / "config", db, tmp_path / "elsewhere" / "heads")
+    keeper = keeper_of(tmp_path / "config", db, tmp_path / "elsewhere")
     older = await write(db, keeper, "one")
     shutil.copy(db, db.with_suffix(".copy"))
     newer = await write(db, keeper, "two")
@@ -256,7 +263,7 @@ async def test_a_head_kept_elsewhere_raises_the_level_and_tells_of_a_rollback(
 
 
 def test_a_heads_file_stays_bounded_and_passes_over_what_is_no_head(tmp_path: Path) -> None:
-    file = HeadsFile(tmp_path / "heads" / "file")
+    file = HeadsFile(tmp_path / "heads" / "file", own=True)
     assert not file.read("tag", "somebody")
     long = b"x" * 4_000
     for size in range(1, 300):
@@ -267,6 +274,105 @@ def test_a_heads_file_stays_bounded_and_passes_over_what_is_no_head(tmp_path: Pa
     assert found[-1].size == 299
     assert file.path.stat().st_size <= FILE_BYTES_MAX + 10_000
     assert file.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_the_person_chose_is_never_shortened_and_its_folder_never_made(tmp_path: Path) -> None:
+    file = HeadsFile(tmp_path / "usb" / "heads")
+    with pytest.raises(FileNotFoundError):
+        file.append("quiet", Head(1, bytes(32)), b"note")
+    assert not file.path.parent.exists(), "a disk that is not there does not become a folder"
+    file.path.parent.mkdir()
+    file.append("quiet", Head(7, bytes(32)), b"note")
+    with file.path.open("a") as busy:
+        busy.write(f"busy 5:{'0' * 64} x {'y' * 4_000}\n" * (2 * FILE_BYTES_MAX // 4_000 + 10))
+    file.append("busy", Head(8, bytes(32)), b"note")
+    assert file.path.stat().st_size > 2 * FILE_BYTES_MAX
+    assert [claim.size for claim in file.read("quiet", "somebody")] == [7]
+
+
+def test_a_head_after_a_torn_line_is_kept(tmp_path: Path) -> None:
+    file = HeadsFile(tmp_path / "heads")
+    file.append("tag", Head(5, bytes(32)), b"note")
+    with file.path.open("a") as torn:
+        torn.write("tag 6:0202")
+    file.append("tag", Head(7, bytes(32)), b"note")
+    assert [claim.size for claim in file.read("tag", "somebody")] == [5, 7]
+    assert "\n\n" not in file.path.read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of a file as POSIX does")
+def test_a_head_that_was_written_in_part_is_told(tmp_path: Path) -> None:
+    program = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from ccn_mcp.domain.ledger import Head\n"
+        "from ccn_mcp.store.heads import HeadsFile\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
+        "try:\n"
+        "    HeadsFile(Path(sys.argv[1])).append('tag', Head(5, bytes(32)), b'note')\n"
+        "except OSError as told:\n"
+        "    sys.exit(f'told: {told}')\n"
+    )
+    words = [sys.executable, "-B", "-c", program, str(tmp_path / "heads")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT_S_MAX, check=False)
+    assert (done.returncode, "told: only 50 of" in done.stderr) == (1, True), done.stderr
+    assert (tmp_path / "heads").stat().st_size == 50
+
+
+def put_a_link(db: Path, older: Path) -> None:
+    db.unlink()
+    db.symlink_to(older)
+
+
+async def test_a_link_at_the_stores_place_does_not_switch_the_memory_off(db: Path, tmp_path: Path) -> None:
+    """Heads are filed under the path as named; what lies there is what may have been changed."""
+    chosen = Settings(db=db, config_dir=tmp_path / "config", heads=tmp_path / "usb")
+    await write(db, keeper_for(chosen), "one")
+    older = Path(shutil.copy(db, tmp_path / "older.db"))
+    newest = await write(db, keeper_for(chosen), "two")
+    put_a_link(db, older)
+    found = checked(db, keeper_for(chosen))
+    assert found.fault is not None
+    assert (found.level, found.fault.code, str(newest) in found.fault.detail) == (0, "known_head", True)
+    with pytest.raises(StoreRolledBack):
+        await write(db, keeper_for(chosen), "on the older one")
+
+
+async def test_one_place_that_fails_does_not_keep_a_head_from_the_others(db: Path, tmp_path: Path) -> None:
+    gone, kept = tmp_path / "gone" / "heads", tmp_path / "kept"
+    words = ("/bin/sh", "-c", f"cat > {kept}")
+    keeper = FileKeeper(lambda: tmp_path / "config", db, elsewhere=gone, command=words)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / HEADS_FOLDER).write_text("not a folder")
+    keeper.remember(bytes(16), Head(5, bytes(32)), b"note")
+    assert keeper._command is not None
+    assert keeper._command._running is not None
+    keeper._command._running.wait(WAIT_S_MAX)
+    assert kept.read_bytes() == b"note"
+    (tmp_path / "config" / HEADS_FOLDER).unlink()
+    keeper = FileKeeper(lambda: tmp_path / "config", db, elsewhere=gone, command=("/no/such/program",))
+    keeper.remember(bytes(16), Head(6, bytes(32)), b"note")
+    told = keeper.trouble(bytes(16))
+    assert told is not None
+    assert str(gone) in told
+    assert "/no/such/program" in told
+    assert [claim.size for claim in keeper.heads(bytes(16))] == [6]
+
+
+async def test_a_second_place_that_cannot_be_read_is_told(db: Path, tmp_path: Path) -> None:
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    keeper = keeper_of(tmp_path / "config", db, usb / "heads")
+    assert keeper.trouble(bytes(16)) is None, "the file appears with the first head"
+    keeper.remember(bytes(16), Head(6, bytes(32)), b"note")
+    assert keeper.trouble(bytes(16)) is None
+    shutil.rmtree(usb)
+    told = keeper.trouble(bytes(16))
+    assert told is not None
+    assert str(usb / "heads") in told
+    usb.write_text("no folder")
+    assert keeper.trouble(bytes(16)) is not None
 
 
 # ---- stored subtree hashes -------------------------------------------------------------------------------
@@ -397,3 +503,116 @@ def test_nodes_are_read_in_the_order_of_their_index(tmp_path: Path) -> None:
         nodes.write(connection, [(1, 1, b"b" * 32), (1, 0, b"a" * 32), (2, 0, b"c" * 32)])
         assert nodes.read(connection, 1, 0, 256) == [b"a" * 32, b"b" * 32]
         assert nodes.read(connection, 2, 0, 1) == [b"c" * 32]
+
+
+# ---- behind the back of a process that runs ---------------------------------------------------------------
+
+
+def rewrite(db: Path) -> None:
+    """Change the first message and compute everything again, in place."""
+    with the_file(db) as connection:
+        edit_body(2, text="forged")(connection)
+        connection.execute("UPDATE record SET text = 'forged' WHERE seq = 2")
+        recompute(connection)
+
+
+@pytest.mark.parametrize("others", [0, 3, 300])
+async def test_a_record_that_was_rewritten_in_place_gets_neither_an_append_nor_a_signature(
+    db: Path, keeper: FileKeeper, others: int
+) -> None:
+    async with SqliteStore(db, keeper=keeper) as store:
+        await store.append(Group((opening("c1"), said("original"))))
+        rewrite(db)
+        if others:
+            async with SqliteStore(db) as stranger:
+                await stranger.append(Group(tuple(said(f"later {n}") for n in range(others))))
+        with pytest.raises(StoreRolledBack):
+            await store.append(Group((said("more"),)))
+        with pytest.raises(StoreRolledBack):
+            await store.maintain()
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("SELECT count(*) FROM checkpoint").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("others", [1, 300])
+async def test_what_others_append_meanwhile_is_no_rewriting(
+    db: Path, keeper: FileKeeper, others: int
+) -> None:
+    async with SqliteStore(db, keeper=keeper) as store, SqliteStore(db) as other:
+        await store.append(Group((opening("c1"), said("original"))))
+        await other.append(Group(tuple(said(f"later {n}") for n in range(others))))
+        await store.append(Group((said("more"),)))
+    assert checked(db, keeper).level == 2
+
+
+async def test_a_signature_that_could_not_be_made_is_made_when_the_store_closes(
+    db: Path, keeper: FileKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SqliteStore(db, keeper=keeper, wait_s=0.05) as store:
+        await store.append(Group((opening("c1"), said("one"))))
+        with closing(Turnstile(db)) as turnstile, turnstile, pytest.raises(StoreBusy):
+            await store.maintain()
+    found = checked(db, keeper)
+    assert found.signed_to == found.entries
+
+
+async def test_only_what_is_new_falls_back_to_all_where_something_is_missing(
+    db: Path, keeper: FileKeeper
+) -> None:
+    await fill(db)
+    with closing(sqlite3.connect(db)) as connection:
+        head = str(root_here(connection, 300))
+    with the_file(db) as connection:
+        connection.execute("DELETE FROM node")
+    found = verify_file(db, head, newer=True)
+    assert found.fault is not None
+    assert found.fault.code == "node"
+    with the_file(db) as connection:
+        connection.execute("DELETE FROM entry WHERE seq = 299")
+    found = verify_file(db, head, newer=True)
+    assert found.fault is not None
+    assert (found.fault.code, found.fault.seq) == ("gap", 299)
+
+
+async def test_only_what_is_new_still_checks_the_signatures(db: Path, keeper: FileKeeper) -> None:
+    head = await write(db, keeper, "one")
+    await write(db, keeper, "two")
+    with the_file(db) as connection:
+        note = connection.execute("SELECT note FROM checkpoint ORDER BY size DESC").fetchone()[0]
+        connection.execute("UPDATE checkpoint SET note = ? WHERE note = ?", (_other_signature(note), note))
+    found = checked(db, keeper, str(head), newer=True)
+    assert found.fault is not None
+    assert found.fault.code == "signature"
+
+
+# ---- what is durable is not told as failed -----------------------------------------------------------------
+
+
+async def test_an_append_beside_a_clean_up_that_fails_is_acknowledged(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with SqliteStore(db) as store:
+        await store.append(Group((opening("c1"), said("secret"), said("kept"))))
+        monkeypatch.setattr(erasure, "finish", lambda *_: 1)
+        assert (await store.erase([redaction(2)])).pending
+        monkeypatch.setattr(log, "PENDING_RETRY_S", 0.0)
+        monkeypatch.setattr(erasure, "merge", full)
+        await store.append(Group((said("after"),)))
+        assert (await store.verify()).messages == 3
+
+
+async def test_an_erasure_whose_clean_up_fails_is_pending_and_not_failed(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_: log.SqliteLog) -> tuple[bool, int]:
+        raise StoreBusy("another program cleans up")
+
+    async with SqliteStore(db) as store:
+        await store.append(Group((opening("c1"), said("secret"))))
+        monkeypatch.setattr(log.SqliteLog, "tidy", busy)
+        erased = await store.erase([redaction(2)])
+        assert erased.pending == 1
+        assert (await store.verify()).erased == 1

@@ -7,9 +7,13 @@ from contextlib import suppress
 from typing import Final
 
 from ccn_mcp.domain.anchors import Witnessed, anchored
-from ccn_mcp.domain.errors import BadNote
+from ccn_mcp.domain.assurance import pinned_chain
+from ccn_mcp.domain.checkpoint import parse_key
+from ccn_mcp.domain.errors import BadNote, CcnError
 from ccn_mcp.domain.models import Fault
+from ccn_mcp.domain.rotation import KeyChain
 from ccn_mcp.ports import Keeper
+from ccn_mcp.store import ed25519
 from ccn_mcp.store.sqlite import signing
 from ccn_mcp.store.sqlite.checks import parse_body
 
@@ -33,14 +37,25 @@ def count(connection: sqlite3.Connection, store_id: bytes) -> int:
 
 
 def check(connection: sqlite3.Connection, store_id: bytes, size: int, keeper: Keeper) -> Witnessed:
-    """The newest anchor whose stamp this account can trust, if the log of `size` entries still has its head."""
+    """The newest anchor whose stamp this account can trust, if the log of `size` entries still has its head.
+
+    The head has to be signed by a key that this account trusts for the log: an authority stamps whatever it is sent.
+    """
     remark: str | None = None
-    for seq, data, token in connection.execute(_ANCHORS, (ANCHORS_MAX,)).fetchall():
+    found = connection.execute(_ANCHORS, (ANCHORS_MAX,)).fetchall()
+    keys = _trusted(connection, store_id, keeper) if found else None
+    for seq, data, token in found:
         body = parse_body(data) or {}
         try:
             note, checkpoint = anchored(store_id, body)
         except BadNote:
             continue  # a restored log took it over from the one before it
+        if not _is_own(keys, note, checkpoint.size):
+            remark = remark or (
+                f"the time stamp in entry {seq} does not count: no key that this account trusts for this log has "
+                "signed its head"
+            )
+            continue
         stamp = keeper.stamp(note, token or b"")
         if stamp.time_us is None:
             remark = remark or f"the time stamp in entry {seq} does not count: {stamp.why}"
@@ -52,3 +67,21 @@ def check(connection: sqlite3.Connection, store_id: bytes, size: int, keeper: Ke
         authority = body.get("authority")
         return Witnessed(head.size, stamp.time_us, authority if isinstance(authority, str) else None)
     return Witnessed(remark=remark)
+
+
+def _trusted(connection: sqlite3.Connection, store_id: bytes, keeper: Keeper) -> tuple[KeyChain, int] | None:
+    """The keys of the log from the pinned one on, and where they begin."""
+    pinned = keeper.pinned(store_id)
+    with suppress(CcnError):  # the check of the signatures names it
+        if pinned is not None:
+            return pinned_chain(store_id, parse_key(pinned), signing.key_entries(connection), ed25519.verify)
+    return None
+
+
+def _is_own(keys: tuple[KeyChain, int] | None, note: bytes, size: int) -> bool:
+    """Whether the key that was due at this size signed the note."""
+    with suppress(CcnError):
+        if keys is not None and size > keys[1]:
+            keys[0].open(note, ed25519.verify)
+            return True
+    return False

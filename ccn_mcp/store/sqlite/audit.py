@@ -12,7 +12,7 @@ from typing import Final
 
 from ccn_mcp.domain.assurance import HOLDER, Notes, check_signatures, contradiction, level_of, read_notes
 from ccn_mcp.domain.checkpoint import parse_key
-from ccn_mcp.domain.errors import BadHead
+from ccn_mcp.domain.errors import BadHead, VerificationFailed
 from ccn_mcp.domain.ledger import NO_LEAF, Head, parse_head
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
 from ccn_mcp.domain.merkle import EMPTY_ROOT
@@ -53,9 +53,12 @@ def verify_file(
         with closing(connection):
             # One read transaction: writers go on, and this pass sees one state of the log.
             connection.execute("BEGIN")
+            found = None
             if newer and known_head is not None:
-                found = _verify_newer(connection, path, known_head, progress, keeper)
-            else:
+                # Where what it builds on is missing, only a whole check can say what is wrong.
+                with suppress(VerificationFailed):
+                    found = _verify_newer(connection, path, known_head, progress, keeper)
+            if found is None:
                 told = deeper.first_third(progress) if deep else progress
                 found = _verify_connection(connection, known_head, told, keeper)
             found = past.check(connection, found, known_head)
@@ -132,9 +135,10 @@ def _verify_newer(
         head = Head(now, connect.frontier_of(path, now, frontier).root())
         return Verification(0, now, 0, 0, 0, head, contradiction(claim, head), known_head=False, since=size)
     changed = connection.execute(reads.VERIFY_NEW_CONVERSATIONS, (size,)).fetchall()
-    last_leaf, last_us = connection.execute(
-        "SELECT leaf, time FROM entry WHERE seq = ?", (size - 1,)
-    ).fetchone()
+    before = connection.execute("SELECT leaf, time FROM entry WHERE seq = ?", (size - 1,)).fetchone()
+    if before is None:
+        raise VerificationFailed(f"entry {size - 1} is missing")
+    last_leaf, last_us = before
     start = Start(tree, last_leaf, last_us, _before(connection, changed, size))
     fresh = connection.execute(reads.VERIFY_NEW_NODES, (size,))
     tail = Tail(store_id, now, leaf, frontier, changed, instances=(), stray=0, nodes=fresh)
@@ -151,7 +155,10 @@ def _verify_newer(
     )
     if found.fault is None and notes.fault is not None:
         found = replace(found, level=0, fault=notes.fault)
-    return replace(found, matched_to=size if found.fault is None else 0)
+    if found.fault is not None:
+        return found
+    assured = _assured(connection, store_id, found, notes, known_head, (), keeper)
+    return replace(assured, level=min(1, assured.level or 0), matched_to=size if assured.fault is None else 0)
 
 
 def _before(

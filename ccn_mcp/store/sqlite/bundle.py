@@ -79,6 +79,11 @@ class _Writer:
         for first in range(0, self._size, TILE_HASHES):
             self._some_entries(rows, first, min(TILE_HASHES, self._size - first))
             progress(min(first + TILE_HASHES, self._size), self._size)
+        if self._tree.size != self._size or next(rows, None) is not None:
+            raise VerificationFailed(
+                f"the log counts {self._size:,} entries and does not hold just these, so no bundle was written; run "
+                "`ccn-mcp verify`"
+            )
         for level, row in enumerate(self._rows):
             if row:
                 self._put_tile(level, row)

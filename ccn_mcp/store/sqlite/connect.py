@@ -80,9 +80,8 @@ def still_there(path: Path, opened: Opened) -> bool:
     """Whether `path` still names the file that was opened; False if another one has taken its place.
 
     Raises:
-        StoreUnavailable: the file is gone, or another one would be read through its write-ahead log. SQLite would
-            mix the two, and the newcomer would be overwritten at the next checkpoint. Or the log itself is gone:
-            SQLite would go on writing to it, where no other process and no next start finds it.
+        StoreUnavailable: the file is gone, or another one would be read through its write-ahead log and overwritten
+            at the next checkpoint. Or that log is gone: what is written there, no other process or start finds.
     """
     found = identity_of(path)
     companions = companions_of(path)
@@ -280,18 +279,18 @@ def read_format(connection: sqlite3.Connection, path: Path) -> int:
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the file to the current format; called under the turnstile.
 
-    WAL has to be set outside of a transaction. Everything else is one transaction, so a file is either
-    not there yet or whole.
+    WAL has to be set outside of a transaction, and again where a restore was killed before it was. All else is one
+    transaction, so a file is either not there yet or whole.
     """
     version = read_format(connection, path)
-    if version == FORMAT_VERSION:
-        return
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreUnavailable(
             f"the file system of {path} cannot hold a store that several programs use (no shared memory); "
             "choose a place on a local disk with --db or CCN_DB"
         )
+    if version == FORMAT_VERSION:
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         for schema in SCHEMAS[version:]:
@@ -315,17 +314,17 @@ def _definitions(version: int) -> frozenset[tuple[str, str, str]]:
 
 
 DEFINITIONS: Final = (
-    "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' "
-    "AND name NOT LIKE 'message^_fts^_%' ESCAPE '^'"
+    "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') "
+    "OR (name NOT LIKE 'sqlite^_%' ESCAPE '^' AND NOT (type = 'table' AND name IN "
+    "('message_fts_data', 'message_fts_idx', 'message_fts_docsize', 'message_fts_config')))"
 )
-"""Ours; what SQLite and its full-text index make for themselves differs between versions of SQLite."""
+"""Ours; the tables that SQLite and its full-text index make for themselves differ between versions of SQLite."""
 
 
 def changed_definitions(connection: sqlite3.Connection) -> list[str]:
     """Names of tables, indexes, views and triggers that are not those of the format: added, gone or other."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    found = frozenset(connection.execute(DEFINITIONS))
-    return sorted({name for _, name, _ in found ^ _definitions(version)})
+    return sorted({name for _, name, _ in _definitions(version) ^ set(connection.execute(DEFINITIONS))})
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -17,18 +17,26 @@ from typing import Final, TypeVar
 from ccn_mcp import __version__
 from ccn_mcp.domain import ledger
 from ccn_mcp.domain.assurance import GENESIS_KEY_FIELD
-from ccn_mcp.domain.errors import CcnError, NoStore, NotFound, TooLarge
+from ccn_mcp.domain.errors import (
+    CcnError,
+    NoStore,
+    NotFound,
+    StoreBusy,
+    StoreError,
+    StoreRolledBack,
+    TooLarge,
+)
 from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import ERASURES_PER_BATCH_MAX, STORE_WAIT_S_MAX, WAL_PAGES_MAX
 from ccn_mcp.domain.merkle import EMPTY_ROOT
-from ccn_mcp.domain.models import Appended, Body, Draft, Erased, Group, KeyChange, Maintained, Receipt
+from ccn_mcp.domain.models import Appended, Body, Claim, Draft, Erased, Group, KeyChange, Maintained, Receipt
 from ccn_mcp.ports import Keeper
 from ccn_mcp.store.lock import Turnstile
 from ccn_mcp.store.nobody import NOBODY
 from ccn_mcp.store.secret import Secret, no_secret
 from ccn_mcp.store.sqlite import checks, connect, erasure, maintenance, rotation, signing
 from ccn_mcp.store.sqlite.insert import Inserts
-from ccn_mcp.store.sqlite.tail import read_tail
+from ccn_mcp.store.sqlite.tail import Tail, continues, read_tail
 
 PAGES_PER_BATCH: Final = 10
 PAGES_PER_DRAFT: Final = 2
@@ -72,7 +80,7 @@ class SqliteLog:
         self.unsigned = False
         """Whether this process has appended since it last signed."""
 
-        self._own: tuple[bytes, Head] | None = None
+        self._last: Tail | None = None
 
         self._pending_since: float | None = None
         self._batches = 0
@@ -140,8 +148,10 @@ class SqliteLog:
                 with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         while finish and pending:
-            more, pending = self.tidy()
-            finish = more
+            try:
+                finish, pending = self.tidy()
+            except StoreError:
+                break  # it is erased and stays pending: a later call, or a quiet moment, goes on
         return Erased(items, head, pending)
 
     def tidy(self) -> tuple[bool, int]:
@@ -185,14 +195,25 @@ class SqliteLog:
         Raises:
             StoreError: nothing was signed. What was appended stays as it is.
         """
-        self._signed_at, self.unsigned = time.monotonic(), False
-        with self._turn() as connection:
-            # What was changed behind this process's back must not get its signature.
-            signing.check_memory(connection, self._path, self._keeper, self._own)
-            signed, _ = self._transaction(
-                connection,
-                lambda inserts: signing.sign(connection, inserts.tail, self._keeper, inserts.insert),
-            )
+        self._signed_at = time.monotonic()
+        try:
+            with self._turn() as connection:
+                # What was changed behind this process's back must not get its signature.
+                signing.check_memory(connection, self._path, self._keeper, self._own())
+                signed, _ = self._transaction(
+                    connection,
+                    lambda inserts: signing.sign(connection, inserts.tail, self._keeper, inserts.insert),
+                )
+        except StoreBusy:
+            raise  # it stays unsigned, so it is tried again
+        except StoreRolledBack:
+            self._disconnect()  # so that the next append is refused with the same words
+            self.unsigned = False
+            raise
+        except BaseException:
+            self.unsigned = False
+            raise
+        self.unsigned = False
         if signed is not None:
             # Only now: a head that is remembered and not there after a power cut would look like forgery.
             self._keeper.remember(*signed)
@@ -260,7 +281,7 @@ class SqliteLog:
         connection = connect.connect(self._path, self._wait_s)
         try:
             connect.migrate(connection, self._path)
-            signing.check_memory(connection, self._path, self._keeper, self._own)
+            signing.check_memory(connection, self._path, self._keeper, self._own())
             # Left behind by a process that ended before its readers did: the next append tries again.
             self._pending_since = 0.0 if erasure.pending(connection) else None
         except BaseException:
@@ -273,6 +294,10 @@ class SqliteLog:
         if connect.wal_bytes(self._path) > 2 * self._wal_pages_max * connect.PAGE_BYTES:
             self._wal_pages = self._wal_pages_max
         return connection
+
+    def _own(self) -> tuple[bytes, Head] | None:
+        """The state that this process saw last: store id and head."""
+        return None if self._last is None else (self._last.store_id, self._last.head())
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -287,9 +312,12 @@ class SqliteLog:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._wal_pages = 0
         if self._pending_since is not None and time.monotonic() - self._pending_since > PENDING_RETRY_S:
-            # One step: an append that finds a large index unmerged must not pay for all of it.
-            done = erasure.merge(connection)
-            self._pending_since = time.monotonic() if not done or erasure.finish(connection) else None
+            self._pending_since = time.monotonic()
+            # One step: an append that finds a large index unmerged must not pay for all of it. And as above: what is
+            # durable must not be told as failed.
+            with suppress(sqlite3.Error):
+                if erasure.merge(connection) and not erasure.finish(connection):
+                    self._pending_since = None
 
     # ---- one batch ----
 
@@ -298,6 +326,7 @@ class SqliteLog:
         try:
             tail = read_tail(connection, self._path)
             before = tail.tree.size
+            self._must_continue(connection, tail)
             inserts = Inserts(connection, tail, self._salt)
             result = work(inserts)
             inserts.flush()
@@ -315,8 +344,14 @@ class SqliteLog:
         self._wal_pages += PAGES_PER_BATCH + PAGES_PER_DRAFT * (tail.tree.size - before)
         self._wal_pages += 4 * inserts.content_bytes // connect.PAGE_BYTES
         head = tail.head()
-        self._own = tail.store_id, head
+        self._last = tail
         return result, head
+
+    def _must_continue(self, connection: sqlite3.Connection, tail: Tail) -> None:
+        if self._last is not None and not continues(connection, self._last, tail):
+            seen = self._last.head()
+            claim = Claim(seen.size, seen.root.hex(), "this process has written")
+            raise signing.rolled_back(self._path, claim, tail.head())
 
     def _group(self, inserts: Inserts, group: Group) -> tuple[Receipt, ...] | CcnError:
         # Everything that can refuse a group is asked before its first write, so a refused one needs no

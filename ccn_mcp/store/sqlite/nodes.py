@@ -10,7 +10,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ccn_mcp.domain.merkle import Frontier
+from ccn_mcp.domain.merkle import TILE_HASHES, Frontier
+
+TILE: Final = TILE_HASHES
+"""Hashes that are read at once."""
 
 LEAVES: Final = "SELECT leaf FROM entry WHERE seq BETWEEN ? AND ? ORDER BY seq"
 NODES: Final = "SELECT hash FROM node WHERE level = ? AND i BETWEEN ? AND ? ORDER BY i"

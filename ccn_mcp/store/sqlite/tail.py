@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ccn_mcp.domain import ledger
 from ccn_mcp.domain.ledger import Head
 from ccn_mcp.domain.merkle import Frontier
+from ccn_mcp.domain.proof import frontier_at
 from ccn_mcp.store.sqlite import connect, nodes
 
 
@@ -62,3 +64,21 @@ def read_tail(connection: sqlite3.Connection, path: Path) -> Tail:
             nodes.fill(connection)
         return Tail(store_id, leaf, connect.frontier_of(path, size, frontier))
     return Tail(secrets.token_bytes(ledger.STORE_ID_BYTES), ledger.NO_LEAF, Frontier())
+
+
+def continues(connection: sqlite3.Connection, before: Tail, now: Tail) -> bool:
+    """Whether the log still has what this process last saw of it; a store of another identity goes its own way.
+
+    What others appended meanwhile is added to what was seen, so this costs nothing where nobody did.
+    """
+    if before.store_id != now.store_id:
+        return True
+    added = now.tree.size - before.tree.size
+    if not 0 <= added <= nodes.TILE:
+        return added > 0 and frontier_at(before.tree.size, partial(nodes.read, connection)).to_bytes() == (
+            before.tree.to_bytes()
+        )
+    tree = before.tree.copy()
+    for leaf in nodes.read(connection, 0, before.tree.size, added) if added else ():
+        tree.append(leaf)
+    return tree.to_bytes() == now.tree.to_bytes()

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Final, NamedTuple
 
-from ccn_mcp.domain.errors import StoreBusy
+from ccn_mcp.domain.errors import StoreBusy, StoreError
 from ccn_mcp.domain.limits import BATCH_DRAFTS_MAX, WAITING_DRAFTS_MAX
 from ccn_mcp.domain.models import Appended, Draft, Erased, Group, KeyChange, Maintained
 from ccn_mcp.store.sqlite.log import SqliteLog
@@ -89,7 +89,10 @@ class Writer:
             raise TypeError("redactions are answered by what was erased")
         more, pending = finish and done.pending > 0, done.pending
         while more:  # what waits meanwhile is written between two steps
-            step = await self._ask(TIDY)
+            try:
+                step = await self._ask(TIDY)
+            except StoreError:
+                break  # it is erased and stays pending: a later call, or a quiet moment, goes on
             if not isinstance(step, tuple):
                 raise TypeError("a step of cleaning up is answered by what is left")
             more, pending = step
