@@ -18,7 +18,7 @@ import pytest
 from ccn_mcp.app import keeper_of as keeper_for
 from ccn_mcp.domain.errors import StoreBusy, StoreRolledBack
 from ccn_mcp.domain.ledger import Head
-from ccn_mcp.domain.models import ConversationQuery, Group, Verification
+from ccn_mcp.domain.models import Claim, ConversationQuery, Group, Verification
 from ccn_mcp.settings import Settings
 from ccn_mcp.store.heads import FILE_BYTES_MAX, HeadsFile
 from ccn_mcp.store.keeper import HEADS_FOLDER, FileKeeper
@@ -616,3 +616,21 @@ async def test_an_erasure_whose_clean_up_fails_is_pending_and_not_failed(
         erased = await store.erase([redaction(2)])
         assert erased.pending == 1
         assert (await store.verify()).erased == 1
+
+
+async def test_only_opening_asks_the_second_place_while_others_wait(
+    db: Path, keeper: FileKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def ask(store_id: bytes) -> list[Claim]:
+        asked.append(store_id)
+        return []
+
+    monkeypatch.setattr(keeper, "heads_elsewhere", ask)
+    async with SqliteStore(db, keeper=keeper) as store:
+        await store.append(Group((opening("c1"), said("one"))))
+        await store.maintain()
+        await store.append(Group((said("two"),)))
+    assert checked(db, keeper).signed_to == 4
+    assert len(asked) <= 2, "at opening (a new file has nothing to compare yet) and by the check itself"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ccn_mcp.domain.assurance import announced_key
 from ccn_mcp.domain.checkpoint import Checkpoint, encode, origin_of
-from ccn_mcp.domain.errors import NoStore, VerificationFailed
+from ccn_mcp.domain.errors import VerificationFailed
 from ccn_mcp.domain.ledger import LENGTH, NO_LEAF, Head, Kind, entry_bytes, leaf_hash
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
 from ccn_mcp.domain.merkle import TILE_HASHES, Frontier
 from ccn_mcp.store.folders import make_folders
-from ccn_mcp.store.sqlite import connect, signing
+from ccn_mcp.store.sqlite import signing
 from ccn_mcp.store.sqlite.checks import parse_body
+from ccn_mcp.store.sqlite.reading import one_state
 
 Progress = Callable[[int, int], object]
 """Is told how many entries of how many are written."""
@@ -48,20 +49,8 @@ def write_bundle(path: Path, folder: Path, progress: Progress, wait_s: float = S
     Raises:
         NoStore: there is none. VerificationFailed: an entry does not match its hash. OSError. StoreError.
     """
-    path = connect.real_path(path)
-    missing = NoStore(f"there is no store at {path} yet; the first message or load_plate creates it")
-    if connect.is_empty(path):
-        raise missing
-    with connect.our_words(path):
-        connection = connect.connect_to_read(path, wait_s)
-        if connection is None:
-            raise missing
-        with closing(connection):
-            connection.execute("BEGIN")
-            row = connection.execute("SELECT store_id, size FROM log").fetchone()
-            if row is None:
-                raise missing
-            return _Writer(folder, row[0], row[1]).write(connection, progress)
+    with one_state(path, wait_s) as (connection, store_id, size):
+        return _Writer(folder, store_id, size).write(connection, progress)
 
 
 class _Writer:

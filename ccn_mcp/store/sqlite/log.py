@@ -199,7 +199,7 @@ class SqliteLog:
         try:
             with self._turn() as connection:
                 # What was changed behind this process's back must not get its signature.
-                signing.check_memory(connection, self._path, self._keeper, self._own())
+                signing.check_memory(connection, self._path, self._keeper, self._own(), elsewhere=False)
                 signed, _ = self._transaction(
                     connection,
                     lambda inserts: signing.sign(connection, inserts.tail, self._keeper, inserts.insert),

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ccn_mcp.domain.consistency_text import format_consistency
-from ccn_mcp.domain.errors import BadInput, NoStore, NotFound, NotSigned, VerificationFailed
+from ccn_mcp.domain.errors import BadInput, NotFound, NotSigned, VerificationFailed
 from ccn_mcp.domain.ledger import NO_LEAF, Head, entry_bytes, parse_head
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
 from ccn_mcp.domain.proof import consistency_proof, inclusion_proof, root_at
 from ccn_mcp.domain.proof_text import format_inclusion
-from ccn_mcp.store.sqlite import connect, nodes
+from ccn_mcp.store.sqlite import nodes
+from ccn_mcp.store.sqlite.reading import one_state
 
 _NEWEST: Final = "SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1"
 _ENTRY: Final = "SELECT time, kind, commitment FROM entry WHERE seq = ?"
@@ -29,7 +28,7 @@ def entry_proof(path: Path, seq: int, wait_s: float = STORE_WAIT_S_MAX) -> str:
         NoStore. NotFound: there is no such entry. NotSigned: no signed head covers it yet. VerificationFailed: the
             store is damaged. StoreError.
     """
-    with _reading(path, wait_s) as (connection, store_id, size):
+    with one_state(path, wait_s) as (connection, store_id, size):
         row = connection.execute(_ENTRY, (seq,)).fetchone()
         if row is None:
             raise NotFound(f"there is no entry {seq}: the log has {size}, from 0 to {size - 1}")
@@ -53,7 +52,7 @@ def head_proof(path: Path, held: str, wait_s: float = STORE_WAIT_S_MAX) -> str:
         raise BadInput(
             "every log contains the head of size 0, so a proof from it shows nothing; give a head of size 1 or more"
         )
-    with _reading(path, wait_s) as (connection, _, size):
+    with one_state(path, wait_s) as (connection, _, size):
         read = partial(nodes.read, connection)
         here = Head(min(old, size), root_at(min(old, size), read))
         if old > size or not here.root.hex().startswith(prefix):
@@ -63,25 +62,6 @@ def head_proof(path: Path, held: str, wait_s: float = STORE_WAIT_S_MAX) -> str:
             )
         covered, note = _covering(connection, old, f"the head of size {old}")
         return format_consistency(here, consistency_proof(old, covered, read), note)
-
-
-@contextmanager
-def _reading(path: Path, wait_s: float) -> Iterator[tuple[sqlite3.Connection, bytes, int]]:
-    """One state of the log: the connection, its store id and size."""
-    path = connect.real_path(path)
-    missing = NoStore(f"there is no store at {path} yet; the first message or load_plate creates it")
-    if connect.is_empty(path):
-        raise missing
-    with connect.our_words(path):
-        connection = connect.connect_to_read(path, wait_s)
-        if connection is None:
-            raise missing
-        with closing(connection):
-            connection.execute("BEGIN")
-            row = connection.execute("SELECT store_id, size FROM log").fetchone()
-            if row is None:
-                raise missing
-            yield connection, row[0], row[1]
 
 
 def _covering(connection: sqlite3.Connection, size: int, what: str) -> tuple[int, str]:

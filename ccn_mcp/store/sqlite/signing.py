@@ -99,18 +99,27 @@ def _was_lost(connection: sqlite3.Connection) -> bool:
 
 
 def check_memory(
-    connection: sqlite3.Connection, path: Path, keeper: Keeper, own: tuple[bytes, Head] | None = None
+    connection: sqlite3.Connection,
+    path: Path,
+    keeper: Keeper,
+    own: tuple[bytes, Head] | None = None,
+    *,
+    elsewhere: bool = True,
 ) -> None:
     """Refuse to go on from a state that this account, or this process (`own`), has seen grow further or otherwise.
 
-    `own` names the store too: one that takes the place of another goes its own way.
+    `own` names the store too: one that takes the place of another goes its own way. `elsewhere`: ask the second place,
+    which may be slow, while others wait for their turn.
 
     Raises:
         StoreRolledBack: with both heads.
     """
     row = connection.execute("SELECT store_id, size FROM log").fetchone()
     # The newest of each: whoever rolled back the memory here may not have reached the other place.
-    remembered = [*keeper.heads(row[0])[-1:], *keeper.heads_elsewhere(row[0])[-1:]] if row is not None else []
+    remembered: list[Claim] = []
+    if row is not None:
+        places = (keeper.heads, keeper.heads_elsewhere) if elsewhere else (keeper.heads,)
+        remembered = [claim for place in places for claim in place(row[0])[-1:]]
     if row is not None and own is not None and own[0] == row[0]:
         remembered.append(Claim(own[1].size, own[1].root.hex(), "this process has written"))
     for claim in remembered:
