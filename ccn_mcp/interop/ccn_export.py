@@ -20,7 +20,7 @@ from ccn_mcp.domain.imported import (
 from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.models import Body
 from ccn_mcp.domain.projection import said_us
-from ccn_mcp.interop.reading import Readable, lines, load
+from ccn_mcp.interop.reading import Readable, json_lines
 
 FORMAT: Final = "ccn.export/1"
 KNOWN_MAX: Final = 100_000
@@ -35,15 +35,9 @@ def items(file: Readable, name: str) -> Iterator[Item]:
     old: Body | None = None
     chats: dict[str, Chat] = {}
     current: Chat | None = None
-    for number, data, whole in lines(file):
-        where = f"{name}, line {number}"
-        if data is None:
-            yield Skipped("a line that is too long", where)
-            continue
-        try:
-            line = load(data)
-        except ValueError as error:
-            yield Skipped(str(error) if whole else "the last line is not whole", where)
+    for where, line in json_lines(file, name):
+        if isinstance(line, Skipped):
+            yield line
             continue
         if not isinstance(line, dict):
             yield Skipped("a line that is no object", where)

@@ -10,7 +10,17 @@ from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.imported import Item, Options, Skipped
 from ccn_mcp.domain.jcs import Json
 from ccn_mcp.interop import ccn_export, claude_export, openai_chats, transcripts
-from ccn_mcp.interop.reading import BOM, Readable, Truncated, conversations_in, elements, lines, load, whole
+from ccn_mcp.interop.reading import (
+    BOM,
+    Readable,
+    Truncated,
+    conversations_in,
+    elements,
+    json_lines,
+    lines,
+    load,
+    whole,
+)
 
 FORMATS: Final = ("claude-code", "claude-export", "openai", "jsonl", "ccn-export")
 PEEK_BYTES: Final = 65_536
@@ -97,15 +107,9 @@ def _of_lines(file: BinaryIO) -> str | None:
 def _plain_lines(file: Readable, name: str, options: Options) -> Iterator[Item]:
     """One message a line, or one conversation ({"messages": [...]}) a line."""
     plain = openai_chats.Plain(name, options)
-    for number, data, ended in lines(file):
-        where = f"{name}, line {number}"
-        if data is None:
-            yield Skipped("a line that is too long", where)
-            continue
-        try:
-            line = load(data)
-        except ValueError as error:
-            yield Skipped(str(error) if ended else "the last line is not whole", where)
+    for where, line in json_lines(file, name):
+        if isinstance(line, Skipped):
+            yield line
             continue
         if isinstance(line, dict) and isinstance(line.get("messages"), list):
             yield from openai_chats.listed(line, name, options, where)

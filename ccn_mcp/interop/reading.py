@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final, Protocol
 
 from ccn_mcp.domain.errors import BadInput, TooLarge
+from ccn_mcp.domain.imported import Skipped
 from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.limits import IMPORT_VALUE_BYTES_MAX, UNZIPPED_BYTES_MAX, ZIP_MEMBERS_MAX
 
@@ -71,6 +72,21 @@ def lines(file: Readable, most: int = IMPORT_VALUE_BYTES_MAX) -> Iterator[tuple[
             yield number, None, whole
         elif line := data.strip():
             yield number, line, whole
+
+
+def json_lines(file: Readable, name: str) -> Iterator[tuple[str, Json | Skipped]]:
+    """Each line's place in the file called `name`, and its value, or why it is left out."""
+    for number, data, whole in lines(file):
+        where = f"{name}, line {number}"
+        if data is None:
+            yield where, Skipped("a line that is too long", where)
+            continue
+        try:
+            value = load(data)
+        except ValueError as error:
+            yield where, Skipped(str(error) if whole else "the last line is not whole", where)
+            continue
+        yield where, value
 
 
 def elements(file: Readable, most: int = IMPORT_VALUE_BYTES_MAX) -> Iterator[tuple[int, bytes | None]]:

@@ -24,7 +24,7 @@ from ccn_mcp.domain.imported import (
 )
 from ccn_mcp.domain.jcs import Json, replace_unstorable
 from ccn_mcp.interop import blocks
-from ccn_mcp.interop.reading import Readable, lines, load
+from ccn_mcp.interop.reading import Readable, json_lines
 
 FORMAT: Final = "claude-code"
 _COMMAND: Final = re.compile(r"<command-name>(/?[^<]*)</command-name>")
@@ -55,15 +55,9 @@ def items(file: Readable, name: str, options: Options) -> Iterator[Item]:
     """What a transcript holds. `name` is the file's, whose stem is the session where a line names none."""
     current: Chat | None = None
     title: str | None = None
-    for number, data, whole in lines(file):
-        where = f"{name}, line {number}"
-        if data is None:
-            yield Skipped("a line that is too long", where)
-            continue
-        try:
-            line = load(data)
-        except ValueError as error:
-            yield Skipped(str(error) if whole else "the last line is not whole", where)
+    for where, line in json_lines(file, name):
+        if isinstance(line, Skipped):
+            yield line
             continue
         if not isinstance(line, dict):
             yield Skipped("a line that is no object", where)
