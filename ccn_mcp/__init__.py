@@ -3,12 +3,15 @@
 The package root stays import-light: `ccn-mcp hook` and `ccn-mcp serve` pay for every import made here.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 __version__ = "0.1.0"
 __all__ = ["CcnError", "Node", "__version__", "open_node"]
 
+TYPE_CHECKING = False  # for checkers: `typing` costs a hook more than its message does
 if TYPE_CHECKING:
+    from typing import Any
+
     from ccn_mcp.app import open_node
     from ccn_mcp.domain.errors import CcnError
     from ccn_mcp.node.node import Node

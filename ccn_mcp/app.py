@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from ccn_mcp import settings as settings_module
+from ccn_mcp.domain.limits import PLATE_BYTES_MAX
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.node import Node
 from ccn_mcp.settings import Settings
@@ -21,12 +22,29 @@ ID_BYTES: Final = 15
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
+SET_BACK_US_MAX: Final = 24 * 3600 * 1_000_000
+"""Set back by more than this, a clock was wrong before, and is believed now."""
+
+
 class SystemClock:
-    """Wall time of this machine."""
+    """Wall time of this machine that does not run backwards within a process.
+
+    Leases and the age of reports are differences of two of these (shared/character.md, section 4), so when the wall
+    clock is set back, time goes on at the monotonic clock's pace. It is followed forwards: the monotonic clock stands
+    still while a machine sleeps.
+    """
+
+    def __init__(self) -> None:
+        self._last_us = 0
+        self._tick_us = 0
 
     def now_us(self) -> int:
         """Microseconds since the epoch, UTC."""
-        return time.time_ns() // 1_000
+        now, tick = time.time_ns() // 1_000, time.monotonic_ns() // 1_000
+        if 0 < self._last_us - now <= SET_BACK_US_MAX:
+            now = self._last_us + tick - self._tick_us
+        self._last_us, self._tick_us = now, tick
+        return now
 
 
 class SystemEntropy:
@@ -36,6 +54,13 @@ class SystemEntropy:
         """`prefix`, an underscore and 120 random bits in base 32: 24 lower-case letters and digits."""
         number = int.from_bytes(secrets.token_bytes(ID_BYTES), "big")
         return f"{prefix}_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(0, ID_BYTES * 8, 5))
+
+
+def new_session_id() -> str:
+    """A session's id as Claude Code takes it: a random UUID (RFC 9562, version 4)."""
+    import uuid  # only to begin a session
+
+    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
 
 
 def secret_of(settings: Settings) -> SecretFile:
@@ -57,11 +82,28 @@ def keeper_of(settings: Settings) -> FileKeeper:
     )
 
 
+def _chosen_plate(settings: Settings) -> Callable[[], bytes] | None:
+    path = settings.plate
+    if path is None:
+        return None
+
+    def read() -> bytes:
+        if not path.is_file():  # a pipe or a device would be waited for
+            raise FileNotFoundError("it is not there, or no regular file")
+        with path.open("rb") as file:
+            return file.read(PLATE_BYTES_MAX + 1)
+
+    return read
+
+
 @asynccontextmanager
 async def node_of(settings: Settings, caller: Caller) -> AsyncIterator[Node]:
     """A node on the store that `settings` name; nothing is opened or written before the first call."""
     async with SqliteStore(settings.db, secret=secret_of(settings), keeper=keeper_of(settings)) as store:
-        yield Node(Context(store, SystemClock(), SystemEntropy(), settings), caller)
+        yield Node(
+            Context(store, SystemClock(), SystemEntropy(), settings, chosen_plate=_chosen_plate(settings)),
+            caller,
+        )
 
 
 @asynccontextmanager

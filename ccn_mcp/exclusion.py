@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import unicodedata
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
 
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.limits import EXCLUDED_FOLDERS_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
 FILE: Final = "excluded"
 VARIABLE: Final = "CCN_EXCLUDE"
@@ -82,6 +83,8 @@ def write(file: Path, folders: Sequence[Path]) -> None:
             raise BadInput(
                 "the folder's name has a line end or a space at its end; exclude the folder that it is in"
             )
+    import tempfile  # not needed to read, and every hook reads
+
     try:
         file.parent.parent.mkdir(parents=True, exist_ok=True)
         file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -120,8 +123,12 @@ def _real(path: Path) -> Path:
 
 def _compared(path: Path) -> str:
     text = os.path.normcase(path)
-    # Mac file systems take letters in either case and either way of writing accents, unless told otherwise.
-    return unicodedata.normalize("NFC", text).casefold() if sys.platform == "darwin" else text
+    if sys.platform == "darwin":
+        import unicodedata  # needed there only
+
+        # Mac file systems take letters in either case and either way of writing accents, unless told otherwise.
+        return unicodedata.normalize("NFC", text).casefold()
+    return text
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ccn_mcp.domain.anchors import Stamp
 from ccn_mcp.domain.ledger import Head
@@ -32,6 +32,9 @@ from ccn_mcp.domain.models import (
     Verification,
 )
 
+if TYPE_CHECKING:  # whoever talks to a model has imported it; the server has not
+    from ccn_mcp.domain.talk import Asked, Reply
+
 Progress = Callable[[int, int], None]
 """Called with (done, total) entries from any thread; must return quickly."""
 
@@ -48,6 +51,59 @@ class Entropy(Protocol):
 
     def name(self, prefix: str) -> str:
         """`prefix` and at least 120 random bits, ASCII letters and digits."""
+
+
+class LanguageModel(Protocol):
+    """Someone who answers: the API, the person's own Claude Code, a script."""
+
+    @property
+    def backend(self) -> str:
+        """Which of them: api, claude_code, scripted."""
+
+    async def answer(
+        self,
+        asked: Asked,
+        reply: Reply,
+        *,
+        on_text: Callable[[str], None] = lambda _: None,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Fill `reply`; returns when it has ended, within the back end's deadline.
+
+        What the service, the network or a missing credential does is never raised: `reply.ended` and `reply.problem`
+        tell. `on_text` gets each piece of text as it comes, `on_wait` a line for the person when it takes longer.
+        Cancelled, it raises as usual; `reply` has what came before, and ended `cancelled`.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of connections and processes."""
+
+
+class Batches(Protocol):
+    """Requests to a model that are answered within a day, at half the price."""
+
+    @property
+    def backend(self) -> str:
+        """Which back end carries them: api."""
+
+    async def submit(self, requests: Mapping[str, Asked]) -> str:
+        """Send requests by their names, and return the batch's id.
+
+        Raises:
+            JudgeFailed: it could not be sent; the message says what to do.
+        """
+
+    async def results(self, batch: str, asked: Asked) -> Mapping[str, Reply] | None:
+        """What came of each request of a batch, by its name; None while it is at work, nothing once it is gone.
+
+        `asked` is what every one of them asked.
+
+        Raises:
+            JudgeFailed: the service could not be asked; asking again changes nothing.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
 
 
 class Keeper(Protocol):

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
 
 from ccn_mcp import exclusion
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.limits import FRESH_S_DEFAULT, ID_CHARS_MAX, LEASE_S_DEFAULT
+from ccn_mcp.domain.values import Value
 
-Character = Literal["off", "quiet", "on"]
-RecordTools = Literal["off", "names", "full"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final, Literal
+
+    Character = Literal["off", "quiet", "on"]
+    RecordTools = Literal["off", "names", "full"]
+
+MODEL_DEFAULT: Final = "claude-sonnet-5-5"
 
 VARIABLES: Final[Mapping[str, str]] = {
     "CCN_DB": "Path of the store file (default: ccn.db in the platform's user data folder).",
+    "CCN_DATA_DIR": "Folder of the store file ccn.db, where CCN_DB names none (Claude Desktop's bundle sets it).",
+    "CCN_PLATE": "A Plate's file that the person chose: taken over once, where none is set; not in Claude Code.",
     "CCN_CONFIG_DIR": "Folder of keys, remembered heads, HTTP token (default: the platform's user config folder).",
     "CCN_SCOPE": "Scope of new conversations (default: the project folder in Claude Code, else `default`).",
     "CCN_EXCLUDE": "Folders that are not recorded, in addition to those of `ccn-mcp exclude`; separated as in PATH.",
     "CCN_HEADS": "A second file that signed heads are appended to, best on another disk or machine.",
     "CCN_HEADS_COMMAND": "A command that gets each signed head on its standard input (at most every few seconds).",
-    "CCN_CHARACTER": "off (record only), quiet (default: directives only between tasks) or on.",
+    "CCN_CHARACTER": "off (record only), quiet (default: directives only between tasks) or on (at once).",
     "CCN_PRIVATE": "1: nothing that is said in this Claude Code session is recorded by its hooks.",
     "CCN_RECORD_TOOLS": "What hooks record of a tool that Claude Code has used: off (default), names or full.",
     "CCN_LEASE_S": f"Seconds after its last call that an instance counts as connected ({LEASE_S_DEFAULT}).",
     "CCN_FRESH_S": f"Seconds that a vector report counts in the consensus ({FRESH_S_DEFAULT}).",
+    "CCN_MODEL": f"The model that chat, judge and validate ask (default: {MODEL_DEFAULT}).",
+    "CCN_BACKEND": "Who carries them: api (default; your own key) or claude-code (your Claude Code's login).",
+    "CCN_PRICES": "A file of prices that goes before the packaged ones (default: prices.json in the config folder).",
+    "CCN_COST_DAY_USD": "US dollars that calls to a model may cost in a day (UTC), at the most (default: none).",
+    "CCN_COST_CONVERSATION_USD": "US dollars that one conversation may cost, at the most (default: none).",
     "CLAUDE_CODE_SESSION_ID": "Set by Claude Code: finds the conversation and instance of its session.",
     "CLAUDE_PROJECT_DIR": "Set by Claude Code: the project folder, used as the scope.",
     "CLAUDE_CONFIG_DIR": "Where Claude Code keeps its transcripts, for `ccn-mcp import` (default: ~/.claude).",
@@ -38,13 +49,13 @@ VARIABLES: Final[Mapping[str, str]] = {
 }
 DURATION_S_MAX: Final = 366 * 24 * 3600
 DEFAULT_SCOPE: Final = "default"
+DOLLARS_MAX: Final = 1_000_000
 ON_LINUX: Final[bool] = sys.platform.startswith("linux")
 DIGEST_CHARS: Final = 16
 """Of a folder whose name is too long for a scope: tells it from others that end alike."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """Everything that can be set. Durations are microseconds here, seconds in the environment."""
 
     db: Path
@@ -67,6 +78,16 @@ class Settings:
 
     record_tools: RecordTools = "off"
     private: bool = False
+    plate: Path | None = None
+    """The Plate that the person chose in a client's settings, for a store in which nobody has set one."""
+    prices: Path | None = None
+    """A person's own prices; None: `prices.json` in the config folder, if it is there."""
+
+    model: str = MODEL_DEFAULT
+    backend: str = "api"
+    cost_day_pico: int | None = None
+    cost_conversation_pico: int | None = None
+    """Ceilings in pico-dollars (10^-12); None: there is none."""
 
 
 def load(
@@ -88,27 +109,34 @@ def load(
     if record_tools not in ("off", "names", "full"):
         raise BadInput(f"CCN_RECORD_TOOLS is {record_tools!r}; use off, names or full")
     session = env.get("CLAUDE_CODE_SESSION_ID") or None
+    inside = bool(session or env.get("CLAUDECODE"))
     named = config_dir or env.get("CCN_CONFIG_DIR")
     folder = Path(named).expanduser().absolute() if named else None
     return Settings(
-        db=_path(db if db is not None else env.get("CCN_DB") or None),
+        db=_path(db if db is not None else _chosen(env, "CCN_DB"), _chosen(env, "CCN_DATA_DIR")),
         scope=_storable(_scope(env, session)),
         session_id=_storable(session)[:ID_CHARS_MAX] if session else None,
         character=character,  # type: ignore[arg-type]  # one of the three, checked above
         lease_us=_seconds(env, "CCN_LEASE_S", LEASE_S_DEFAULT) * 1_000_000,
         fresh_us=_seconds(env, "CCN_FRESH_S", FRESH_S_DEFAULT) * 1_000_000,
         inside_claude_code=bool(env.get("CLAUDECODE")),
-        hooks=bool(session or env.get("CLAUDECODE")),
+        hooks=inside,
         config_dir=folder,
         heads=Path(kept).expanduser().absolute() if (kept := env.get("CCN_HEADS")) else None,
         heads_command=_words(env, "CCN_HEADS_COMMAND"),
         excluded=_excluded(env, folder),
         record_tools=record_tools,  # type: ignore[arg-type]  # one of the three, checked above
         private=(env.get("CCN_PRIVATE") or "0") != "0",
+        plate=_plate(env, inside),
+        prices=Path(prices).expanduser().absolute() if (prices := env.get("CCN_PRICES")) else None,
+        model=(env.get("CCN_MODEL") or MODEL_DEFAULT)[:ID_CHARS_MAX],
+        backend=env.get("CCN_BACKEND") or "api",
+        cost_day_pico=_dollars(env, "CCN_COST_DAY_USD"),
+        cost_conversation_pico=_dollars(env, "CCN_COST_CONVERSATION_USD"),
     )
 
 
-def for_session(session: str | None, folder: str | None) -> Settings:
+def for_session(session: str | None, folder: str | None, db: str | None = None) -> Settings:
     """Settings of a hook: Claude Code names its session, and a folder where it does not set CLAUDE_PROJECT_DIR.
 
     Raises:
@@ -119,7 +147,7 @@ def for_session(session: str | None, folder: str | None) -> Settings:
         env["CLAUDE_PROJECT_DIR"] = folder
     if session:
         env["CLAUDE_CODE_SESSION_ID"] = session
-    return load(environ=env)
+    return load(db, env)
 
 
 def data_folder() -> Path:
@@ -142,6 +170,12 @@ def named_config_folder(environ: Mapping[str, str] | None = None) -> Path:
     return _config_folder(Path(named).expanduser().absolute() if named else None)
 
 
+def platform_folders(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables by which a platform moves the settings of applications; see `cli/install_clients.py`."""
+    env = os.environ if environ is None else environ
+    return {name: env[name] for name in ("XDG_CONFIG_HOME", "APPDATA") if name in env}
+
+
 def transcripts_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where Claude Code keeps the transcripts of every project."""
     env = os.environ if environ is None else environ
@@ -156,7 +190,7 @@ def for_many(chosen: Settings, environ: Mapping[str, str] | None = None) -> Sett
     """
     env = os.environ if environ is None else environ
     scope = _storable((env.get("CCN_SCOPE") or DEFAULT_SCOPE)[:ID_CHARS_MAX])
-    return replace(chosen, scope=scope, session_id=None, excluded=None, hooks=True)
+    return chosen.replaced(scope=scope, session_id=None, excluded=None, hooks=True)
 
 
 # ---- excluded folders ----------------------------------------------------------------------------------
@@ -217,9 +251,21 @@ def _linux_folder(env: Mapping[str, str], variable: str, usual: str) -> Path:
     return Path(named if named.startswith("/") else Path(usual).expanduser()) / "ccn-mcp"
 
 
-def _path(given: str | Path | None) -> Path:
+def _chosen(env: Mapping[str, str], name: str) -> str | None:
+    """A place that a person may have left open: a client then hands over nothing, or its own placeholder."""
+    value = env.get(name, "")
+    return None if not value or value.startswith("${") else value
+
+
+def _plate(env: Mapping[str, str], inside: bool) -> Path | None:
+    # Claude Code has a shell: a file that is named there need not be the person's choice.
+    chosen = None if inside else _chosen(env, "CCN_PLATE")
+    return Path(chosen).expanduser().absolute() if chosen else None
+
+
+def _path(given: str | Path | None, folder: str | None = None) -> Path:
     if given is None:
-        return data_folder() / "ccn.db"
+        given = (Path(folder) if folder else data_folder()) / "ccn.db"
     if str(given).startswith(("postgres://", "postgresql://")):
         raise BadInput("this version keeps its store in an SQLite file; give --db or CCN_DB a path")
     if "\x00" in str(given):
@@ -252,10 +298,30 @@ def _storable(text: str) -> str:
 
 
 def _words(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    if not (text := env.get(name)):
+        return ()
+    import shlex
+
     try:
-        return tuple(shlex.split(env.get(name) or ""))
+        return tuple(shlex.split(text))
     except ValueError as exc:
         raise BadInput(f"{name} cannot be read as a command ({exc}); check its quotes") from exc
+
+
+def _dollars(env: Mapping[str, str], name: str) -> int | None:
+    """Pico-dollars of a decimal number; by hand, because hooks would pay for importing `decimal`."""
+    text = env.get(name)
+    if not text:
+        return None
+    whole, point, part = text.partition(".")
+    digits = whole + part
+    if (
+        not (digits.isascii() and digits.isdigit() and whole and len(whole) <= 7 and len(part) <= 6)
+        or bool(point) != bool(part)
+        or int(whole) > DOLLARS_MAX
+    ):
+        raise BadInput(f"{name} is {text[:40]!r}; give US dollars up to {DOLLARS_MAX:,}, such as 2.50")
+    return int(whole + part.ljust(12, "0"))
 
 
 def _seconds(env: Mapping[str, str], name: str, default: int) -> int:

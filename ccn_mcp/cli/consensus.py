@@ -11,7 +11,7 @@ from ccn_mcp.cli.output import AsJson, Db
 
 if TYPE_CHECKING:
     from ccn_mcp.node.node import Node
-    from ccn_mcp.node.results import Explained, Replayed, RuleExplained
+    from ccn_mcp.node.replay_results import Explained, Replayed, RuleExplained
 
 FAULT_STATUS: Final = 6
 
@@ -104,7 +104,8 @@ def _show_verdict(item: Explained) -> None:
     output.tell(f"Because {item['why']}. {item['follows']}", indent="  ")
     output.say(f"  Entry       {item['seq']} ({output.minute(item['at'])}), rules {item['rules_version']}")
     new = "new" if item["new"] else "an earlier one, judged again"
-    output.say(f"  Report      entry {item['report']}, {new}, weight {item['weight']}")
+    source = f"{item['measured_by']}, " if item["measured_by"] is not None else ""
+    output.say(f"  Report      entry {item['report']}, {source}{new}, weight {item['weight']}")
     output.say(
         f"  Group       {output.one_line(item['group'])}: {output.amount(item['reports'], 'report')} of "
         f"{output.amount(item['principals'], 'account')}"

@@ -26,6 +26,7 @@ LIBRARIES: Final = ("mcp", "anthropic", "aiosqlite", "numpy", "pydantic")
 FREE_BYTES_MIN: Final = 200_000_000
 WAL_BYTES_MAX: Final = 64_000_000
 PROCESSES_SHOWN: Final = 10
+ONLY_SESSION: Final = "Claude Code's only session is"
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -253,6 +254,36 @@ def hooks(chosen: Settings) -> Iterator[Finding]:
     yield Finding("hooks", "warn", said, f"all of them are in {file}; delete it once they are mended")
 
 
+def transcripts(chosen: Settings) -> Iterator[Finding]:
+    """What Claude Code would delete next without its being in the record."""
+    from ccn_mcp.interop import leftover
+
+    projects = settings.transcripts_folder()
+    found = leftover.transcripts(projects, leftover.DOCTOR_FILES_MAX)
+    if not found:
+        yield Finding("transcripts", "ok", "Claude Code keeps none here")
+        return
+    left = leftover.unknown(
+        found,
+        chosen.db,
+        settings.config_folder(chosen),
+        wanted=lambda folder: settings.is_excluded(Path(folder), chosen) is None,
+        peeked_most=leftover.DOCTOR_FILES_MAX,
+    )
+    if not left.number:
+        all_of = f"all of Claude Code's {len(found):,} sessions are" if len(found) > 1 else ONLY_SESSION
+        yield Finding("transcripts", "ok", f"{all_of} in the record")
+        return
+    days = leftover.days_kept(projects)
+    lost = left.oldest + days * 86_400
+    said = (
+        f"{amount(left.number, 'session')} of Claude Code {'is' if left.number == 1 else 'are'} not in the record; "
+        f"the oldest was last written on "
+        f"{leftover.day(left.oldest)}, and Claude Code deletes it about {leftover.day(lost)} (after {days} days)"
+    )
+    yield Finding("transcripts", "warn", said, "bring them in: ccn-mcp import --claude-code")
+
+
 # ---- other processes -----------------------------------------------------------------------------------
 
 
@@ -289,4 +320,13 @@ def _command(process: Path) -> str:
     return " ".join(filter(None, words))[:60] or "unknown"
 
 
-CHECKS: Final[tuple[Check, ...]] = (program, sqlite, settings_in_force, files, store_format, hooks, processes)
+CHECKS: Final[tuple[Check, ...]] = (
+    program,
+    sqlite,
+    settings_in_force,
+    files,
+    store_format,
+    hooks,
+    transcripts,
+    processes,
+)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OWNERS_MAX: Final = 8
 """Series that are drawn, newest first; the rest is named."""
 
+COMPACTIONS_MAX: Final = 20
 LABEL: Final = 22
 NUMBERS: Final = 21
 WIDE: Final = 880
@@ -126,6 +127,8 @@ def _show(found: Series, trait: str | None) -> None:
         )
         for label, values, numbers in _rows(found, points, trait):
             _row(label, values, numbers)
+    for text in _compactions(found):
+        output.tell(text)
     if len(owners) > OWNERS_MAX:
         output.say()
         output.tell(f"{len(owners) - OWNERS_MAX} more; name one with --instance or --conversation.")
@@ -148,6 +151,25 @@ def _rows(
     if trait is None and any(point["relational"] for point in points):
         for at, name in enumerate(found["relational"]):
             yield name.replace("_", " "), _related(points, at), []
+
+
+def _compactions(found: Series) -> Iterator[str]:
+    """For each of the newest compactions: how the reports of its conversation beside it stood to the baseline."""
+    for one in found["compactions"][-COMPACTIONS_MAX:]:
+        points = [point for point in found["points"] if point["conversation_id"] == one["conversation_id"]]
+        before = [point for point in points if point["seq"] < one["seq"]]
+        after = [point for point in points if point["seq"] > one["seq"]]
+        yield (
+            f"Compacted {output.minute(one['at'])}, conversation {one['conversation_id']}: from the baseline "
+            f"{_distance(before[-1:])} before, {_distance(after[:1])} after"
+        )
+
+
+def _distance(points: list[Point]) -> str:
+    if not points:
+        return "no report"
+    found = points[0]["from_baseline"]
+    return f"{found:.3f}" if found is not None else "not judged"
 
 
 def _related(points: list[Point], at: int) -> list[float | None]:
@@ -184,7 +206,7 @@ def _picture(found: Series, trait: str | None) -> Picture:
     grid = len(names) > 1
     per_owner = 24 + (0 if trait else high) + (high if not grid else 4 * 90) + (2 * 90 if grid else 0)
     sheet = Picture(WIDE, 40 + per_owner * max(1, len(owners)))
-    key = "Solid: reports. Dashed: baseline. Dotted: consensus, or distance from it."
+    key = f"Solid: reports. Dashed: baseline ({found['baseline_source']}). Dotted: consensus, or distance from it."
     sheet.words.append((10, 20, key if owners else "No reports fit."))
     for number, (name, points) in enumerate(owners):
         y: float = 40 + number * per_owner

@@ -117,6 +117,7 @@ def importer_on(node: Node, *, scope: str | None = None, dry_run: bool = False) 
         scope_of=settings.scope_of,
         may_record=lambda folder: settings.is_excluded(Path(folder), chosen) is None,
         withheld=_private_in(settings.config_folder(chosen)),
+        name_of=_of_hook,
         dry_run=dry_run,
     )
 
@@ -134,6 +135,13 @@ def _private_in(config: Path) -> Callable[[Chat, Said], bool]:
         return bool(marks) if said.said_us is None else privacy.was_private(marks, said.said_us)
 
     return was_private
+
+
+def _of_hook(chat: Chat, said: Said, piece: str, part: int) -> str | None:
+    """The key of a hook that has recorded this, or will: whoever comes second adds nothing."""
+    from ccn_mcp.interop.recording import key_of
+
+    return key_of(chat.session, said.prompt, said.role, piece, said.nth, part) if said.prompt else None
 
 
 # ---- files ---------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One entry in a client's JSON file: everything else in it stays, and it changes at once or not at all."""
+"""One entry in a client's JSON file: everything else keeps its bytes, and it changes at once or not at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ccn_mcp.cli import json_text
+from ccn_mcp.cli.json_text import Json
 from ccn_mcp.domain.errors import BadInput, Conflict, Refused
 
 SERVERS: Final = "mcpServers"
@@ -20,8 +22,6 @@ BYTES_MAX: Final = 16 * 1024 * 1024
 BACKUPS_MAX: Final = 1_000
 OURS: Final = ("ccn-mcp", "ccn_mcp")
 BOM: Final = b"\xef\xbb\xbf"
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,56 +57,81 @@ class Change:
 # ---- what is to change ---------------------------------------------------------------------------------
 
 
-def inserted(file: Path, name: str, entry: Json) -> Change:
+def inserted(file: Path, name: str, entry: Json, servers: str = SERVERS, *, comments: bool = False) -> Change:
     """The file with our entry in it; what a person added to an earlier one (such as env) stays.
+
+    `servers` is the key under which this client keeps them; `comments`: whether it reads JSON with comments.
 
     Raises:
         BadInput: not a JSON object. Conflict: another program has the name.
     """
     path, old = _read(file)
-    document = _parsed(old, path)
-    servers = document.setdefault(SERVERS, {})
-    if not isinstance(servers, dict):
-        raise BadInput(f"{SERVERS} in {path} is not an object; nothing was changed. Mend it by hand first")
-    before = servers.get(name)
+    text = _decoded(old or b"", path)
+    document = _parsed(text, path, comments=comments)
+    kept = document.get(servers, {})
+    if not isinstance(kept, dict):
+        raise BadInput(f"{servers} in {path} is not an object; nothing was changed. Mend it by hand first")
+    before = kept.get(name)
     if before is not None and not is_ours(before):
         raise Conflict(
             f"{path} has a server named {name!r} that is not this program; nothing was changed. Rename that one first"
         )
-    arguments = list(entry["args"])
-    if before is not None and "--db" not in arguments:
+    wanted = dict(entry)
+    if before is not None and "--db" not in wanted["args"]:
         # Whoever chose a store there is not to lose it by installing again.
-        arguments += _store_of(before)
-    wanted = {**(before or {}), **entry, "args": arguments}
-    if before == wanted:
+        wanted["args"] = [*wanted["args"], *_store_of(before)]
+    if before is not None and before == {**before, **wanted}:
         return Change(path, old, old or b"")
-    servers[name] = wanted
-    return Change(path, old, _text(document, old))
+    if before is None:
+        new = json_text.put(text, (servers, name), wanted)
+    else:
+        new = text
+        for key, value in wanted.items():
+            if before.get(key) != value:
+                new = json_text.put(new, (servers, name, key), value)
+    document[servers] = {**kept, name: {**(before or {}), **wanted}}
+    _must_say(new, document, path, comments=comments)
+    return Change(path, old, new.encode())
 
 
-def removed(file: Path, name: str) -> Change:
+def removed(file: Path, name: str, servers: str = SERVERS, *, comments: bool = False) -> Change:
     """The file without our entry; byte for byte as it was before us where nothing else has changed since.
 
     Raises:
         BadInput: not a JSON object. Conflict: the entry is another program's.
     """
     path, old = _read(file)
-    document = _parsed(old, path)
-    servers = document.get(SERVERS)
-    if not isinstance(servers, dict) or name not in servers:
+    text = _decoded(old or b"", path)
+    document = _parsed(text, path, comments=comments)
+    kept = document.get(servers)
+    if not isinstance(kept, dict) or name not in kept:
         return Change(path, old, old or b"")
-    if not is_ours(servers[name]):
+    if not is_ours(kept[name]):
         raise Conflict(f"the server named {name!r} in {path} is not this program; nothing was changed")
-    del servers[name]
-    alternatives = [document]
-    if not servers:
-        alternatives.append({key: value for key, value in document.items() if key != SERVERS})
     for backup in reversed(_backups(path)):
-        with suppress(BadInput, OSError):
-            data = backup.read_bytes()
-            if any(_same(_parsed(data, backup), wanted) for wanted in alternatives):
-                return Change(path, old, data, surplus=backup)
-    return Change(path, old, _text(document, old))
+        with suppress(BadInput, Conflict, OSError):
+            if inserted(backup, name, kept[name], servers, comments=comments).new == old:
+                return Change(path, old, backup.read_bytes(), surplus=backup)
+    new = json_text.drop(text, (servers, name))
+    del kept[name]
+    _must_say(new, document, path, comments=comments)
+    return Change(path, old, new.encode())
+
+
+def _must_say(text: str, document: Json, path: Path, *, comments: bool) -> None:
+    """Go on only with a text that says what it should: the edit was made in the text itself.
+
+    Raises:
+        Refused.
+    """
+    try:
+        says = json_text.parsed(json_text.without_comments(text) if comments else text)
+    except ValueError:
+        says = None
+    if says != document:
+        raise Refused(
+            f"{path} is written in a way that this program does not change; nothing was changed. Edit it by hand"
+        )
 
 
 def is_ours(entry: object) -> bool:
@@ -125,10 +150,6 @@ def _store_of(entry: Json) -> list[str]:
         at = arguments.index("--db")
         return [str(word) for word in arguments[at : at + 2]]
     return []
-
-
-def _same(one: Json, other: Json) -> bool:
-    return json.dumps(one) == json.dumps(other)
 
 
 # ---- reading -------------------------------------------------------------------------------------------
@@ -159,29 +180,25 @@ def _decoded(data: bytes, path: Path) -> str:
         ) from exc
 
 
-def _parsed(data: bytes | None, path: Path) -> Json:
+def _parsed(text: str, path: Path, *, comments: bool) -> Json:
     """The document; nothing and an empty file are an empty one.
 
     Raises:
-        BadInput: not JSON, with the position; comments are not JSON either, and would be lost.
+        BadInput: not JSON, with the position.
     """
-    text = _decoded(data or b"", path)
-    if not text.strip():
-        return {}
     try:
-        document = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+        return json_text.parsed(json_text.without_comments(text) if comments else text)
     except json.JSONDecodeError as exc:
+        line, column = text.count("\n", 0, exc.pos) + 1, exc.pos - text.rfind("\n", 0, exc.pos)
+        hint = "" if comments else _comment(text, exc.pos)
         raise BadInput(
-            f"{path} is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}{_comment(text, exc.pos)}. "
+            f"{path} is not JSON: line {line}, column {column}: {exc.msg}{hint}. "
             "Nothing was changed; mend it by hand first"
         ) from exc
     except (ValueError, RecursionError) as exc:
         raise BadInput(
             f"{path} is not plain JSON: {exc}; nothing was changed. Mend it by hand first"
         ) from exc
-    if not isinstance(document, dict):
-        raise BadInput(f"{path} holds no JSON object; nothing was changed. Mend it by hand first")
-    return document
 
 
 def _comment(text: str, position: int) -> str:
@@ -189,41 +206,7 @@ def _comment(text: str, position: int) -> str:
     return " (JSON has no comments)" if rest.startswith(("//", "/*", "#")) else ""
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> Json:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"it has the key {twice!r} twice, and one of them would be lost")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 # ---- writing -------------------------------------------------------------------------------------------
-
-
-def _text(document: Json, old: bytes | None) -> bytes:
-    """The document as a file, indented and ended as the old one was."""
-    before = (old or b"").removeprefix(BOM).decode()
-    found = re.search(r"\n([ \t]+)\S", before)
-    indent: str | int = found[1] if found else 2
-    text = json.dumps(document, indent=indent, ensure_ascii=False)
-    if not before.strip() or before.endswith("\n"):
-        text += "\n"
-    if "\r\n" in before:
-        text = text.replace("\n", "\r\n")
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # half an emoji, which JSON can write and UTF-8 cannot
-        return _text_ascii(document, indent, text)
-
-
-def _text_ascii(document: Json, indent: str | int, text: str) -> bytes:
-    plain = json.dumps(document, indent=indent) + ("\n" if text.endswith("\n") else "")
-    return (plain.replace("\n", "\r\n") if "\r\n" in text else plain).encode()
 
 
 def write(change: Change) -> Path | None:

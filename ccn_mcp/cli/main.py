@@ -21,9 +21,11 @@ from ccn_mcp.cli import (
     anchor,
     backup,
     bundle,
+    chat,
     commission,
     completion,
     consensus,
+    cost,
     demo,
     doctor,
     drift,
@@ -32,6 +34,7 @@ from ccn_mcp.cli import (
     history,
     import_,
     install,
+    judge,
     key,
     maintain,
     open_page,
@@ -40,8 +43,10 @@ from ccn_mcp.cli import (
     proof,
     redact,
     scopes,
+    spawn,
     status,
     token,
+    validate,
     verify,
 )
 from ccn_mcp.cli.serve import SUMMARY as SERVE_SUMMARY
@@ -202,10 +207,9 @@ def build() -> Any:
     anchoring = output.example("ccn-mcp anchor --tsa https://freetsa.org/tsr --tsa-ca cacert.pem")
     app.command(**anchoring)(anchor.anchor)
     _character(app)
+    _models(app)
     app.add_typer(token.build(), name="token")
-    app.command(**output.example("ccn-mcp install claude-desktop", "ccn-mcp install claude-desktop --write"))(
-        install.install
-    )
+    app.command(**output.example("ccn-mcp install claude-code", "ccn-mcp install cursor"))(install.install)
     app.command(**output.example("ccn-mcp doctor"))(doctor.doctor)
     app.command(**output.example("source <(ccn-mcp completion bash)"))(completion.completion)
     return app
@@ -221,6 +225,22 @@ def _character(app: typer.Typer) -> None:
     app.command("open", **output.example("ccn-mcp open", "ccn-mcp open --no-browser --port 8766"))(
         open_page.open_page
     )
+
+
+def _models(app: typer.Typer) -> None:
+    """The commands that talk to a model."""
+    app.command(
+        **output.example("ccn-mcp chat --continue", 'ccn-mcp chat "What did we decide about the harbour?"')
+    )(chat.chat)
+    app.command(**output.example("ccn-mcp validate", "ccn-mcp validate --backend claude-code"))(
+        validate.validate
+    )
+    handed = "ccn-mcp spawn --conversation c_… --print 'Where did we stop?'"
+    app.command(**output.example("ccn-mcp spawn", handed))(spawn.spawn)
+    app.command(**output.example("ccn-mcp cost", "ccn-mcp cost --by call --last 5"))(cost.cost)
+    app.command(
+        **output.example("ccn-mcp judge --continue --dry-run", "ccn-mcp judge --conversation c_… --batch")
+    )(judge.judge)
 
 
 def _version(wanted: bool) -> None:

@@ -135,6 +135,7 @@ def _show_instance(item: InstanceStatus) -> None:
     drift = item["from_baseline"]
     said += [item["state"], f"last heard {output.minute(item['last_seen'])}"]
     said += [f"{drift:.2f} from its baseline ({item['baseline_source']})"] if drift is not None else []
+    said += [f"last verdict {item['action']}"] if item["action"] is not None else []
     output.tell(", ".join(said), indent="    ")
 
 

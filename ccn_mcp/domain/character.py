@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from ccn_mcp.domain.errors import BadVector
+from ccn_mcp.domain.limits import RATINGS_MAX
 
 Vector: TypeAlias = tuple[float, ...]
 
@@ -99,6 +100,33 @@ def parse_vector(value: object, *, scale: str = "unit", names: Sequence[str] = T
         raise BadVector("bad_scale", 'Unknown scale. Pass scale="unit" (0 to 1) or scale="rubric" (0 to 5).')
     values = _in_order(value, names)
     return tuple(_parse_number(item, name, top, values) for item, name in zip(values, names, strict=True))
+
+
+def parse_ratings(value: object, *, scale: str = "unit") -> tuple[Vector, ...]:
+    """Return the ratings of one report: one vector, or a list of at most `RATINGS_MAX` of them.
+
+    Raises:
+        BadVector: as `parse_vector`, of the first that is none; too_many_ratings.
+    """
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or not all(isinstance(item, list | tuple | Mapping) for item in value)
+    ):
+        return (parse_vector(value, scale=scale),)
+    if len(value) > RATINGS_MAX:
+        raise BadVector(
+            "too_many_ratings", f"Got {len(value)} ratings; a report averages at most {RATINGS_MAX}."
+        )
+    return tuple(parse_vector(item, scale=scale) for item in value)
+
+
+def average(vectors: Sequence[Vector]) -> Vector:
+    """Return the mean of one vector or more, added in their order, so that it comes out the same bit for bit."""
+    totals = list(vectors[0])
+    for vector in vectors[1:]:
+        totals = [total + value for total, value in zip(totals, vector, strict=True)]
+    return tuple(total / len(vectors) for total in totals)
 
 
 def _in_order(value: object, names: Sequence[str]) -> list[object]:

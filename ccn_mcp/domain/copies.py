@@ -77,6 +77,9 @@ def goes_too(record: Record, selection: Selection, whole: frozenset[str], where:
         return body.get("plate_seq") == selection.plate  # its answers quote the Plate
     if not selection.takes_all:
         return False
+    if record.kind == Kind.USAGE:
+        # Ids and numbers: what was spent stays counted, unless all of a person goes.
+        return selection.whole_person is not None and body.get("principal") == selection.whole_person
     if place in whole:
         return True
     if record.kind == Kind.CONVERSATION:

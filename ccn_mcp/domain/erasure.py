@@ -9,26 +9,19 @@ from __future__ import annotations
 from hmac import digest
 from typing import Final
 
+from ccn_mcp.domain.entries import AFTER as AFTER
+from ccn_mcp.domain.entries import SESSION as SESSION
+from ccn_mcp.domain.entries import SESSION_CONVERSATIONS_MAX as SESSION_CONVERSATIONS_MAX
+from ccn_mcp.domain.entries import Body, Draft
 from ccn_mcp.domain.errors import BadInput, IdempotencyConflict
 from ccn_mcp.domain.ledger import SEQ_MAX, Kind
-from ccn_mcp.domain.models import Body, Draft
 from ccn_mcp.domain.projection import ERASABLE, Columns, kept_columns
 
-SECRET_BYTES: Final = 32
 TOMBSTONE: Final = "ccn:tombstone"
 """The principal of a redaction entry; its key is the tombstone of the erased entry's idempotency key."""
 
 REREAD: Final = ("hook", "import")
 """Sources that read old transcripts again, under keys of their own: their text is compared, too."""
-
-SESSION: Final = "ccn:session:"
-"""The key under which a client session opens its conversation: this and the session's id."""
-
-AFTER: Final = "ccn:after:"
-"""The key of the conversation that takes the place of an erased one: this and the erased one's id."""
-
-SESSION_CONVERSATIONS_MAX: Final = 100
-"""Erased conversations of one client session that are followed."""
 
 
 def key_tombstone(secret: bytes, principal: str, key: str) -> str:

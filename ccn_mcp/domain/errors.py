@@ -7,7 +7,9 @@ A message says what happened and what to do next, in that order, and never quote
 
 from __future__ import annotations
 
-from typing import ClassVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class CcnError(Exception):
@@ -27,6 +29,25 @@ class AnchorFailed(CcnError):
     """An outside authority could not be asked; nothing was recorded."""
 
     code = "anchor_failed"
+
+
+class BadJudgement(CcnError):
+    """A judge's reply that is out of form; nothing of it counts, and its cost is recorded.
+
+    `reason` is one of not_json, wrong_shape, missing_trait, wrong_type, out_of_range.
+    """
+
+    code = "bad_judgement"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class JudgeFailed(CcnError):
+    """Too few of a judge's replies can be used: there is no judgement, and what they cost is recorded."""
+
+    code = "judge_failed"
 
 
 # ---- the caller's input (exit status 2) ----------------------------------------------------------------
@@ -173,6 +194,18 @@ class Excluded(Refused):
     """The person has excluded this folder from recording; nothing was stored."""
 
     code = "excluded"
+
+
+class PrivateSession(Refused):
+    """The person has switched recording off for this session; nothing was stored."""
+
+    code = "private"
+
+
+class CostCeiling(Refused):
+    """A call to a model that could cost more than the person allows; it was not made."""
+
+    code = "cost_ceiling"
 
 
 class ReceiptRequired(Refused):

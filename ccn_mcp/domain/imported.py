@@ -64,7 +64,11 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message. `id` is the same whenever the file is read; `about` goes into the entry's `original`."""
+    """One message. `id` is the same whenever the file is read; `about` goes into the entry's `original`.
+
+    Where a hook may have recorded it too, `prompt` and `nth` are what the hook knows it by. `copy_of` is the session
+    that it was said in, where this is a copy of that.
+    """
 
     id: str
     role: str
@@ -72,6 +76,9 @@ class Said:
     said_us: int | None = None
     name: str | None = None
     about: Body = field(default_factory=dict)
+    prompt: str = ""
+    nth: int = 1
+    copy_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ class Event(StrEnum):
     REINITIALISED = "reinitialised"
     FAILED = "failed"
     RETURNED = "returned"
+    COMPACTED = "compacted"
+    STARTED = "started"
     TERMINATED = "terminated"
 
 
@@ -59,7 +61,8 @@ class Instance:
     `nonce_hash` is the hash of the nonce in the Plate that was delivered last, None if that was before
     the flag. `tries` counts failed tries since the flag. Reports accepted before `reports_from_us` do
     not vote: a re-initialisation also withdraws the report that led to it. `predecessor` is the instance
-    that had this conversation before, where it was handed over.
+    that had this conversation before, where it was handed over. `left_as` is the state that it had when its
+    process ended; None if it did not end so.
     """
 
     id: str
@@ -78,13 +81,25 @@ class Instance:
     reinits: int = 0
     reports_from_us: int = 0
     predecessor: str | None = None
+    left_as: State | None = None
+
+    @property
+    def away(self) -> bool:
+        """Ended with its process: it counts as terminated until its next call."""
+        return self.state is State.TERMINATED and self.left_as is not None
+
+    @property
+    def gone(self) -> bool:
+        """Ended for good."""
+        return self.state is State.TERMINATED and self.left_as is None
 
     def to_body(self, event: Event) -> dict[str, object]:
         """Return the full snapshot plus `event`: text, integers and null only."""
         body: dict[str, object] = {
             _STORED_AS.get(item.name, item.name): getattr(self, item.name) for item in fields(self)
         }
-        return {**body, "state": self.state.value, "event": event.value}
+        left_as = self.left_as.value if self.left_as is not None else None
+        return {**body, "state": self.state.value, "left_as": left_as, "event": event.value}
 
     @classmethod
     def from_body(cls, body: Mapping[str, object]) -> Instance:
@@ -93,12 +108,7 @@ class Instance:
         Raises:
             VerificationFailed: a field is missing or has the wrong type.
         """
-        try:
-            state = State(_text(body, "state"))
-        except ValueError as exc:
-            raise _damaged("state") from exc
-        if state is State.IDLE:
-            raise _damaged("state")
+        state = _state(body, "state")
         return cls(
             id=_text(body, "instance"),
             principal=_text(body, "principal"),
@@ -115,9 +125,20 @@ class Instance:
             tries=_count(body, "tries"),
             reinits=_count(body, "reinits"),
             reports_from_us=_count(body, "reports_from_us"),
-            # Snapshots from before there was a handover have no such field.
+            # Snapshots from before there was a handover, or a way back, have no such field.
             predecessor=_optional_text(body, "predecessor") if "predecessor" in body else None,
+            left_as=_state(body, "left_as") if body.get("left_as") is not None else None,
         )
+
+
+def _state(body: Mapping[str, object], name: str) -> State:
+    try:
+        state = State(_text(body, name))
+    except ValueError as exc:
+        raise _damaged(name) from exc
+    if state is State.IDLE:
+        raise _damaged(name)
+    return state
 
 
 def _text(body: Mapping[str, object], name: str) -> str:
@@ -276,12 +297,36 @@ def receipt(
     return FailedTry(replace(instance, state=state, tries=tries), max(0, REINIT_TRIES_MAX - tries))
 
 
-def returned(instance: Instance) -> Instance:
-    """Return the instance as it was, registered again after its lease ran out; a flag survives.
+def not_started(instance: Instance) -> FailedTry:
+    """One more try of a new instance that did not show that its context arrived; the last one makes it `failed`.
 
     Raises:
-        UnknownInstance: it has been terminated.
+        UnknownInstance, InstanceFailed.
     """
+    _must_live(instance)
+    tries = instance.tries + 1
+    state = State.FAILED if tries >= REINIT_TRIES_MAX else instance.state
+    return FailedTry(replace(instance, state=state, tries=tries), max(0, REINIT_TRIES_MAX - tries))
+
+
+def started(instance: Instance) -> Instance:
+    """Return the instance whose context has arrived, with no tries counted against it.
+
+    Raises:
+        UnknownInstance, InstanceFailed.
+    """
+    _must_live(instance)
+    return replace(instance, tries=0)
+
+
+def returned(instance: Instance) -> Instance:
+    """Return the instance as it was, registered again after its lease or its process ended; a flag survives.
+
+    Raises:
+        UnknownInstance: it has been terminated for good.
+    """
+    if instance.left_as is not None:
+        return replace(instance, state=instance.left_as, left_as=None)
     _must_exist(instance)
     return instance
 
@@ -294,6 +339,12 @@ def terminated(instance: Instance) -> Instance:
     """
     _must_exist(instance)
     return replace(instance, state=State.TERMINATED, nonce_hash=None)
+
+
+def left(instance: Instance) -> Instance:
+    """Return it `terminated` with its process; its next call makes it what it was. UnknownInstance if it had ended."""
+    _must_exist(instance)
+    return replace(instance, state=State.TERMINATED, left_as=instance.state)
 
 
 def may_report(instance: Instance) -> None:

@@ -10,10 +10,13 @@ import math
 import re
 from json.encoder import encode_basestring as _quote
 from json.scanner import make_scanner
-from typing import Final, TypeAlias
 
 from ccn_mcp.domain.errors import BadJson, BadText
 from ccn_mcp.domain.limits import JSON_DEPTH_MAX, JSON_INT_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 

@@ -9,13 +9,16 @@ One leaf hash is both the chain link and the Merkle leaf, so the two cannot disa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 from struct import Struct
-from typing import Final
 
 from ccn_mcp.domain.errors import BadHead, TooLarge
+from ccn_mcp.domain.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 ENTRY_TAG: Final = b"ccn.entry/1\n"
 COMMIT_TAG: Final = b"ccn.commit/1\n"
@@ -49,8 +52,7 @@ class Kind(IntEnum):
     USAGE = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Value):
     """The state of the whole log: how many entries and their Merkle root."""
 
     size: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 # ---- one message ----
 CONTENT_BYTES_MAX: Final = 1_048_576
@@ -89,6 +91,9 @@ LEASE_TOUCH_S: Final = 60
 """A lease is renewed by reads at most this often; writes renew it for nothing."""
 
 REINIT_TRIES_MAX: Final = 3
+RATINGS_MAX: Final = 16
+"""Ratings that one report is the average of. The noisiest baseline that is pinned asks for four."""
+
 RELATIONAL_METRICS_MAX: Final = 7
 
 # ---- signed heads ----

@@ -8,24 +8,36 @@ is read once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import namedtuple
 from functools import cache, partial
-from typing import Final, NamedTuple, TypeAlias
 
-_Marker: TypeAlias = Callable[[str, str], str]
+from ccn_mcp.domain.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, NamedTuple, TypeAlias
+
+    _Marker: TypeAlias = Callable[[str, str], str]
 
 MARK: Final = "\u2039masked:{kind}:{n}\u203a"
 """`n` counts the distinct secrets of one kind in one text, from 1: the same secret gets the same marker."""
 
 
-class Masked(NamedTuple):
-    """A text without its secrets, and how many places were masked, by kind."""
+if TYPE_CHECKING:
 
-    text: str
-    counts: dict[str, int]
+    class Masked(NamedTuple):
+        """A text without its secrets, and how many places were masked, by kind."""
+
+        text: str
+        counts: dict[str, int]
+
+else:
+    # Made so because a hook does not import `typing` (`values.py`).
+    Masked = namedtuple("Masked", "text counts")
 
 
-class _Format(NamedTuple):
+class _Format(Value):
     kind: str
     hints: tuple[str, ...]
     """One of these has to be in the lower-case text: the pattern is compiled only then (the hook is in a hurry)."""
@@ -54,14 +66,14 @@ FORMATS: Final = (
     _Format(
         "authorization",
         ("authorization",),
-        r"(?i:authorization)[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?i:bearer|basic|token)\s{1,3}"
+        r"(?ai:authorization)[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?i:bearer|basic|token)\s{1,3}"
         r"(?P<value>[A-Za-z0-9._~+/=-]{8,})",
     ),
     _Format(
         "password",
         ("password=", "passwd=", "pwd="),
         # Not a variable that is passed on (password=given) nor a call (password=ask()).
-        r"(?i:password|passwd|pwd)=(?P<value>\"[^\"\n]{4,200}\"|'[^'\n]{4,200}'|"
+        r"(?ai:password|passwd|pwd)=(?P<value>\"[^\"\n]{4,200}\"|'[^'\n]{4,200}'|"
         r"(?!(?i:none|null|true|false)\b|[A-Za-z_][A-Za-z0-9_.]{0,200}(?:[(),\[]|$))[^\s&;,\"'<>(){}\[\]$\u2039]{4,200})",
     ),
 )
@@ -85,9 +97,9 @@ def mask(text: str) -> Masked:
     if _PEM in text:
         text = _without_keys(text, marked)
     lower = text.lower()
-    for kind, hints, pattern in FORMATS:
-        if any(hint in lower for hint in hints):
-            text = _compiled(pattern).sub(partial(_replaced, kind, marked), text)
+    for form in FORMATS:
+        if any(hint in lower for hint in form.hints):
+            text = _compiled(form.pattern).sub(partial(_replaced, form.kind, marked), text)
     return Masked(text, counts)
 
 

@@ -1,70 +1,25 @@
-"""The values that pass between the node and a store. Plain, frozen, without behaviour of their own."""
+"""The values that pass between the node and a store. Plain, frozen, without behaviour of their own.
+
+Those of an append are in `entries.py`, for hooks; everybody else finds them here too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ccn_mcp.domain.jcs import Json
+from ccn_mcp.domain.entries import Appended as Appended
+from ccn_mcp.domain.entries import Body as Body
+from ccn_mcp.domain.entries import Draft as Draft
+from ccn_mcp.domain.entries import Group as Group
+from ccn_mcp.domain.entries import Guard as Guard
+from ccn_mcp.domain.entries import Receipt as Receipt
 from ccn_mcp.domain.ledger import Head, Kind
-
-Body = dict[str, Json]
 
 SOURCES = ("tool", "hook", "import", "cli", "python", "server")
 """Where an entry came from; set by the program, never by a model."""
 
 ROLES_CALLER = ("user", "assistant")
 ROLES = ("user", "assistant", "system", "tool")
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An entry before it has a place in the log. Times are microseconds UTC."""
-
-    kind: Kind
-    time_us: int
-    body: Body
-    blob: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """Append only if no entry of `kinds` has come at or after position `size`."""
-
-    kinds: tuple[Kind, ...]
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Drafts that are appended together or not at all.
-
-    Only the first draft may carry an idempotency key (`body["key"]`). `touch` renews instances' leases
-    in the same transaction, and may stand alone.
-    """
-
-    drafts: tuple[Draft, ...] = ()
-    guard: Guard | None = None
-    touch: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one draft. `n` is a message's position in its conversation, from 1."""
-
-    seq: int
-    time_us: int
-    body: Body
-    n: int | None = None
-    replayed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """The answer to a group: a receipt per draft (the first only, if replayed) and the log's head."""
-
-    receipts: tuple[Receipt, ...]
-    head: Head
 
 
 @dataclass(frozen=True, slots=True)

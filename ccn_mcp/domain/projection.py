@@ -6,23 +6,31 @@ the hashed bytes and compares, so a query cannot return what the log does not co
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections import namedtuple
 
-from ccn_mcp.domain.jcs import Json
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import JSON_INT_MAX
-from ccn_mcp.domain.models import Body, Draft
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NamedTuple
 
-class Columns(NamedTuple):
-    """Query columns of one entry. `subject` is the instance or the consensus group it is about."""
+    from ccn_mcp.domain.entries import Body, Draft
+    from ccn_mcp.domain.jcs import Json
 
-    conversation: str | None
-    subject: str | None
-    role: str | None
-    principal: str | None
-    key: str | None
-    text: str | None
+    class Columns(NamedTuple):
+        """Query columns of one entry. `subject` is what it is about: an instance, a consensus group, a conversation."""
+
+        conversation: str | None
+        subject: str | None
+        role: str | None
+        principal: str | None
+        key: str | None
+        text: str | None
+
+else:
+    # A tuple, since it goes into SQL as it is; made so because a hook does not import `typing` (`values.py`).
+    Columns = namedtuple("Columns", "conversation subject role principal key text")
 
 
 def columns_of(kind: int, body: Body) -> Columns:
@@ -58,6 +66,7 @@ _SUBJECTS: dict[int, str] = {
     Kind.PLATE: "digest",
     Kind.INSTANCE: "instance",
     Kind.VALIDATION: "instance",
+    Kind.USAGE: "conversation",
 }
 
 ERASABLE: Final = frozenset(
@@ -108,6 +117,7 @@ _SAME: dict[int, tuple[str, ...]] = {
     Kind.MESSAGE: ("conversation", "role", "text", "name"),
     Kind.CONVERSATION: ("session",),
     Kind.VECTOR: ("instance", "vec"),
+    Kind.USAGE: ("request_id", "tokens"),
 }
 
 

@@ -18,17 +18,19 @@ class Excluded(StrEnum):
     FLAGGED = "flagged"
     NO_REPORT = "no_report"
     STALE = "stale"
+    FEW_RATINGS = "few_ratings"
     OVER_LIMIT = "over_limit"
 
 
 @dataclass(frozen=True, slots=True)
 class LatestReport:
-    """An instance's latest accepted report: its ledger sequence, the vector, when, and whether new."""
+    """An instance's latest accepted report: its ledger sequence, the vector, when, whether new, of how many ratings."""
 
     report_id: int
     vector: Vector
     at_us: int
     is_new: bool
+    ratings: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,13 @@ class Turnout:
     excluded: Mapping[str, Excluded]
 
 
-def participants(seats: Iterable[Seat], *, now_us: int, lease_us: int, fresh_us: int) -> Turnout:
+def participants(
+    seats: Iterable[Seat], *, now_us: int, lease_us: int, fresh_us: int, ratings: int = 1
+) -> Turnout:
     """Return which instances vote. Terminated ones are in neither part.
 
     A bound is reached only when it is strictly exceeded: at exactly `lease_us` the lease still holds.
-    Above `VOTERS_MAX` the most recently seen vote.
+    Above `VOTERS_MAX` the most recently seen vote. `ratings`: how many a report must be the average of.
     """
     voting: list[Seat] = []
     excluded: dict[str, Excluded] = {}
@@ -60,6 +64,8 @@ def participants(seats: Iterable[Seat], *, now_us: int, lease_us: int, fresh_us:
         if seat.instance.state is State.TERMINATED:
             continue
         reason = _exclusion(seat, now_us, lease_us, fresh_us)
+        if reason is None and seat.report is not None and seat.report.ratings < ratings:
+            reason = Excluded.FEW_RATINGS
         if reason is None:
             voting.append(seat)
         else:

@@ -1,11 +1,14 @@
 """Claude Code's transcripts: what was said, prompt by prompt. They are read, never trusted, and never written.
 
-A transcript is JSON, a line per content block. Lines of a type that is not known here are passed over.
+A transcript is JSON, a line per content block. Lines of a type that is not known here are passed over. Hooks read its
+end here; an import (`transcripts.py`) reads all of it by the same rules, so that both know a message by the same name.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +19,114 @@ TAIL_BYTES_MAX: Final = 16 * 1_048_576
 """How far back from its end a transcript is read, first and at the most."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_COMMAND: Final = re.compile(r"<command-name>(/?[^<]*)</command-name>")
+_ARGUMENTS: Final = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
+_NOT_SAID: Final = (
+    "<local-command-",
+    "<bash-stdout>",
+    "<bash-stderr>",
+    "<task-notification>",
+    "<system-reminder>",
+    "[Request interrupted by user",
+)
+_MARKED: Final = (
+    ("isSidechain", "said to or by a subagent"),
+    ("isMeta", "written by Claude Code (meta)"),
+    ("isCompactSummary", "a compaction's summary"),
+    ("isVisibleInTranscriptOnly", "shown in the transcript only"),
+    ("isApiErrorMessage", "an API error"),
+)
+TOOL_RESULT: Final = "tool result"
+
+
+# ---- one line ------------------------------------------------------------------------------------------
+
+
+def why_not(line: dict[str, Any]) -> str | None:
+    """Why a line of a transcript says nothing of either side, in few words; None if it may."""
+    kind, message = line.get("type"), line.get("message")
+    if kind not in ("user", "assistant"):
+        return f"not a message: {_word(kind)}"
+    for field, reason in _MARKED:
+        if line.get(field) is True:
+            return reason
+    if kind == "user" and "toolUseResult" in line:
+        return TOOL_RESULT
+    if not isinstance(message, dict):
+        return "a line without a message"
+    if kind == "user":
+        return None if typed(message.get("content")) is not None else _FOR_PERSON
+    return (
+        "written by Claude Code in the assistant's place" if message.get("model") == "<synthetic>" else None
+    )
+
+
+_FOR_PERSON: Final = "written by Claude Code in the person's place"
+
+
+def _word(value: Any) -> str:
+    text = value if isinstance(value, str) else type(value).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:40]) or "none"
+
+
+def typed(content: Any) -> Any:
+    """What the person typed: a command as they wrote it; None where nobody typed it."""
+    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
+        only = content[0]
+        if only.get("type") == "text" and isinstance(only.get("text"), str):
+            content = only["text"]
+    if not isinstance(content, str):
+        return content if content is not None else []
+    start = content.lstrip()[:40]
+    if start.startswith(_NOT_SAID):
+        return None
+    if start.startswith(("<command-name>", "<command-message>")) and (found := _COMMAND.search(content)):
+        arguments = _ARGUMENTS.search(content)
+        return f"{found[1].strip()} {arguments[1].strip() if arguments else ''}".strip()
+    return content
+
+
+def prompt_of(line: dict[str, Any]) -> str:
+    """The id of the prompt that a line of the person names; lines of old versions name none."""
+    prompt = line.get("promptId")
+    return prompt if isinstance(prompt, str) and line.get("type") == "user" else ""
+
+
+def copy_of(line: dict[str, Any]) -> str | None:
+    """The session that an answer was given in, where that was another one: a fork begins with a copy of it.
+
+    What the person said there cannot be told by its own line: it names the fork and the fork's first prompt.
+    """
+    given_in = line.get("requestSessionId")
+    copied = isinstance(given_in, str) and given_in and given_in != line.get("sessionId")
+    return given_in if copied else None
+
+
+class Place:
+    """Which prompt is being answered, and how many equal texts of it there were; fed in the transcript's order."""
+
+    def __init__(self) -> None:
+        self.prompt = ""
+        self._seen: Counter[tuple[str, str]] = Counter()
+
+    def take(self, role: str, text: str, prompt: str = "") -> int:
+        """The number of this text among its equals, from 1. A `prompt` begins another one than the present."""
+        if prompt and prompt != self.prompt:
+            self.prompt = prompt
+            self._seen.clear()
+        same = role, text.strip()
+        self._seen[same] += 1
+        return self._seen[same]
+
+
+# ---- prompt by prompt ----------------------------------------------------------------------------------
 
 
 class Said(NamedTuple):
-    """A text of one side. `nth` counts equal texts of one prompt, from 1; `at_us` is 0 where no time is given."""
+    """A text of one side. `nth` counts equal texts of one prompt, from 1; `at_us` is 0 where no time is given.
+
+    Texts are equal that differ in blanks at their ends only: Stop names an answer without those.
+    """
 
     role: str
     text: str
@@ -53,15 +160,18 @@ def prompts(transcript: Path, since_us: int, *, last_only: bool = False) -> list
         size *= 8
 
 
+def says(prompt: Prompt, text: str) -> bool:
+    """Whether this is the prompt's last answer."""
+    answers = [said.text for said in prompt.said if said.role == "assistant"]
+    return not prompt.open and bool(answers) and answers[-1].strip() == text.strip()
+
+
 def with_last(prompt: Prompt, text: str) -> Prompt:
     """The prompt with the answer that Stop names, which a transcript often does not have yet."""
-    answers = [said.text for said in prompt.said if said.role == "assistant"]
-    # One message may have several blocks of text, which are separate lines there.
-    if not prompt.open and any(
-        text in (joint.join(answers[at:]) for joint in ("", "\n", "\n\n")) for at in range(len(answers))
-    ):
+    answers = [said.text.strip() for said in prompt.said if said.role == "assistant"]
+    if not prompt.open and text.strip() in answers:
         return prompt
-    return prompt._replace(said=(*prompt.said, Said("assistant", text, 0, answers.count(text) + 1)))
+    return prompt._replace(said=(*prompt.said, Said("assistant", text, 0, answers.count(text.strip()) + 1)))
 
 
 def _tail(transcript: Path, size: int) -> tuple[bytes, bool]:
@@ -76,61 +186,58 @@ def _tail(transcript: Path, size: int) -> tuple[bytes, bool]:
 
 def _grouped(data: bytes) -> Iterator[Prompt]:
     """The prompts in these lines; answers before the first one are left out."""
-    current: tuple[str, list[Said]] | None = None
+    place = Place()
+    said: list[Said] = []
     is_open = True
-    for line in data.split(b"\n"):
-        entry = _entry(line)
-        if entry is None:
+    for data_of_line in data.split(b"\n"):
+        line = _line(data_of_line)
+        if line is None or (why := why_not(line)) not in (None, TOOL_RESULT):
             continue
-        prompt, said, by_person = entry
-        if by_person and (current is None or current[0] != prompt):
-            if current is not None:
-                yield Prompt(current[0], tuple(current[1]), is_open)
-            current = prompt, []
-        if current is None:
+        role, prompt = str(line["type"]), prompt_of(line)
+        if copy_of(line) is not None:  # and so is everything before it
+            place, said = Place(), []
             continue
-        is_open = said is None or by_person
-        if said is not None:
-            same = sum(one.role == said.role and one.text == said.text for one in current[1])
-            current[1].append(said._replace(nth=same + 1))
-    if current is not None:
-        yield Prompt(current[0], tuple(current[1]), is_open)
+        if why is not None:
+            is_open = True
+            continue
+        text = _text(line["message"].get("content"), role)
+        if role == "user" and (not prompt or not text.strip()):
+            continue  # what a program put in
+        if not place.prompt and not prompt:
+            continue
+        if prompt and prompt != place.prompt:
+            if place.prompt:
+                yield Prompt(place.prompt, tuple(said), is_open)
+            said = []
+        is_open = role == "user" or not text.strip()
+        if text.strip():
+            said.append(Said(role, text, _time(line.get("timestamp")), place.take(role, text, prompt)))
+    if place.prompt:
+        yield Prompt(place.prompt, tuple(said), is_open)
 
 
-def _entry(line: bytes) -> tuple[str, Said | None, bool] | None:
-    """The prompt's id, what was said, and whether by the person; None for a line that says nothing to anybody."""
+def _line(data: bytes) -> dict[str, Any] | None:
     try:
-        item = json.loads(line) if line.strip() else None
+        line = json.loads(data) if data.strip() else None
     except ValueError:  # the last line may be half written
         return None
-    if not isinstance(item, dict) or item.get("type") not in ("user", "assistant") or item.get("isSidechain"):
-        return None
-    message = item.get("message")
-    if not isinstance(message, dict):
-        return None
-    role, text, at_us = str(item["type"]), _text(message.get("content")), _time(item.get("timestamp"))
-    if role == "assistant":
-        if item.get("isApiErrorMessage") or message.get("model") == "<synthetic>":
-            return None
-        return "", Said(role, text, at_us) if text.strip() else None, False
-    prompt = item.get("promptId")
-    if "toolUseResult" in item:
-        return "", None, False
-    # What a program put in, such as a blocked Stop's reason: Claude Code may have written it before Stop is done.
-    aside = item.get("isMeta") or item.get("isCompactSummary") or not isinstance(prompt, str)
-    if text.lstrip().startswith(("<", "[Request interrupted")):
-        from ccn_mcp.interop.transcripts import typed  # most messages begin otherwise
-
-        text = _text(typed(text))
-    return None if aside or not text.strip() else (str(prompt), Said(role, text, at_us), True)
+    return line if isinstance(line, dict) else None
 
 
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list) else []
-    texts = [block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"]
-    return "\n".join(text for text in texts if isinstance(text, str))
+def _text(content: Any, role: str) -> str:
+    """As `blocks.said_in` has it."""
+    content = typed(content) if role == "user" else content
+    blocks = [content] if isinstance(content, str) else content if isinstance(content, list) else []
+    texts = [
+        block if isinstance(block, str) else block.get("text")
+        for block in blocks
+        if isinstance(block, str) or (isinstance(block, dict) and block.get("type") in TEXT)
+    ]
+    found = [text for text in texts if isinstance(text, str)]
+    return found[0] if len(found) == 1 else "\n\n".join(text for text in found if text.strip())
+
+
+TEXT: Final = ("text", "input_text", "output_text")
 
 
 def _time(text: Any) -> int:

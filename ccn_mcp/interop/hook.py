@@ -9,19 +9,25 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ccn_mcp import settings
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.limits import ID_CHARS_MAX
+from ccn_mcp.domain.values import Value
 from ccn_mcp.interop import privacy
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Final, TypeAlias
+
     from ccn_mcp.interop.claude_code import Prompt
     from ccn_mcp.interop.recording import SessionLog
     from ccn_mcp.settings import Settings
+
+    Json: TypeAlias = Mapping[str, Any]
 
 STDIN_BYTES_MAX: Final = 64 * 1_048_576
 HOOK_S_MAX: Final = 8.0
@@ -34,10 +40,8 @@ usage: ccn-mcp hook EVENT           (Claude Code calls it; the event's JSON come
 Events: session-start [PART], user-prompt-submit, stop, stop-failure, session-end, post-tool-use, statusline
 """
 
-Json = Mapping[str, Any]
 
-
-class Call(NamedTuple):
+class Call(Value):
     """One call of a hook: what Claude Code says, and what the person has set."""
 
     event: str
@@ -139,14 +143,14 @@ def _stop(call: Call) -> None:
     """What was answered: the last text, and from the transcript those before it, which no hook is given."""
     if call.hidden or not call.session:
         return
-    from ccn_mcp.interop.claude_code import Prompt, Said, prompts, with_last
+    from ccn_mcp.interop.claude_code import Prompt, Said, with_last
     from ccn_mcp.interop.recording import SessionLog
 
     last = call.given.get("last_assistant_message")
     transcript = _transcript(call)
     with SessionLog(call.chosen, call.config, call.session) as log:
         log.conversation()
-        found = prompts(transcript, log.began_us - SLACK_US) if transcript is not None else []
+        found = _settled(call, transcript, log.began_us - SLACK_US) if transcript is not None else []
         if isinstance(last, str) and last.strip():
             if not found or (call.prompt and found[-1].id != call.prompt):
                 found.append(Prompt(call.prompt, (Said("user", "", 0),), open=True))
@@ -154,6 +158,29 @@ def _stop(call: Call) -> None:
         reconcile(call, log, found)
 
 
+def _settled(call: Call, transcript: Path, since_us: int) -> list[Prompt]:
+    """The prompts of a transcript once it has the last answer, which is written a moment after Stop is called.
+
+    There it is byte for byte; Stop leaves out the blanks at its ends.
+    """
+    from ccn_mcp.interop.claude_code import prompts, says
+
+    last = str(call.given.get("last_assistant_message") or "")
+    until = time.monotonic() + TRANSCRIPT_WAIT_S_MAX
+    while True:
+        size = transcript.stat().st_size
+        found = prompts(transcript, since_us)
+        there = bool(found) and found[-1].id == (call.prompt or found[-1].id) and says(found[-1], last)
+        if there or not last.strip():
+            return found
+        while transcript.stat().st_size == size:
+            if time.monotonic() > until:
+                return found
+            time.sleep(TRANSCRIPT_POLL_S)
+
+
+TRANSCRIPT_WAIT_S_MAX: Final = 0.3
+TRANSCRIPT_POLL_S: Final = 0.02
 SLACK_US: Final = 5_000_000
 """A prompt gets its time before its hook has opened the conversation; no prompt of a person comes so soon before."""
 
@@ -204,13 +231,13 @@ def _session_start(call: Call) -> str:
     """What the session begins with; see `session_start.py`."""
     if call.hidden or not call.session:
         return ""
-    from ccn_mcp.interop.session_start import context_for
+    from ccn_mcp.interop.session_start import begin
 
-    text = context_for(call, _transcript(call))
-    if not text:
-        return ""
-    told = {"hookEventName": "SessionStart", "additionalContext": text}
-    return json.dumps({"hookSpecificOutput": told})
+    text, to_person = begin(call, _transcript(call))
+    told: dict[str, object] = {"systemMessage": to_person} if to_person else {}
+    if text:
+        told["hookSpecificOutput"] = {"hookEventName": "SessionStart", "additionalContext": text}
+    return json.dumps(told) if told else ""
 
 
 def _session_end(call: Call) -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import time
 from hashlib import sha256
-from pathlib import Path
-from typing import Final, NamedTuple
 
-from ccn_mcp.store.folders import make_folders
+from ccn_mcp.domain.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Final
 
 FOLDER: Final = "private"
 MARKS_BYTES_MAX: Final = 65_536
@@ -19,7 +22,7 @@ ON, AUTO, OFF = "on", "auto", "off"
 """Asked for by the person; by CCN_PRIVATE or an excluded folder, as long as that lasts; recorded again."""
 
 
-class Mark(NamedTuple):
+class Mark(Value):
     """From this moment (microseconds since 1970) on."""
 
     kind: str
@@ -47,6 +50,8 @@ def put(folder: Path, session: str, kind: str) -> None:
     Raises:
         OSError: it was not added.
     """
+    from ccn_mcp.store.folders import make_folders
+
     make_folders(folder / FOLDER)
     handle = os.open(_file(folder, session), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -7,28 +7,38 @@ transcript again records nothing twice.
 
 from __future__ import annotations
 
+import os
 import time
-from base64 import b32encode
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from hashlib import sha256
-from pathlib import Path
-from secrets import token_bytes
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from ccn_mcp.domain.erasure import AFTER, SESSION, SESSION_CONVERSATIONS_MAX
+from ccn_mcp.domain.entries import (
+    AFTER,
+    SESSION,
+    SESSION_CONVERSATIONS_MAX,
+    Appended,
+    Body,
+    Draft,
+    Group,
+    Receipt,
+)
 from ccn_mcp.domain.errors import CcnError, Conflict, ConversationErased, IdempotencyConflict
 from ccn_mcp.domain.jcs import loads_trusted, replace_unstorable
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import CONTENT_BYTES_MAX
 from ccn_mcp.domain.masking import mask
-from ccn_mcp.domain.models import Appended, Body, Draft, Group, Receipt
+from ccn_mcp.domain.values import Value
 from ccn_mcp.store.secret import SecretFile
 from ccn_mcp.store.sqlite import connect
-from ccn_mcp.store.sqlite.log import SqliteLog
+from ccn_mcp.store.sqlite.append import Appender
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Final, Self
+
     from ccn_mcp.settings import Settings
 
 PRINCIPAL: Final = "local"
@@ -44,11 +54,12 @@ RECENT_MESSAGES_MAX: Final = 200
 
 PART_CHARS: Final = CONTENT_BYTES_MAX // 4
 KEY_DIGITS: Final = 40
-ID_BYTES: Final = 15
-"""As in the names that the server makes (`app.SystemEntropy`)."""
+ID_CHARS: Final = 24
+ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+"""120 random bits, as in the names that the server makes (`app.SystemEntropy`)."""
 
 
-class Spoken(NamedTuple):
+class Spoken(Value):
     """A message to record. `at_us` is when it was said, 0 for now; `nth` counts equal ones of one prompt."""
 
     role: str
@@ -64,7 +75,7 @@ class SessionLog:
     def __init__(self, chosen: Settings, config: Path, session: str) -> None:
         self._chosen = chosen
         self._session = session
-        self._log = SqliteLog(chosen.db, secret=SecretFile(lambda: config), wait_s=HOOK_WAIT_S_MAX)
+        self._log = Appender(chosen.db, secret=SecretFile(lambda: config), wait_s=HOOK_WAIT_S_MAX)
         self._conversation: str | None = None
         self.began_us = 0
         """When the conversation was opened: what was said before it is none of this record's."""
@@ -75,9 +86,6 @@ class SessionLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._log.unsigned = (
-            False  # signing takes longer than all the rest; the server and the next session do it
-        )
         self._log.close()
 
     def conversation(self) -> str:
@@ -97,7 +105,13 @@ class SessionLog:
                 "session": self._session,
                 "key": key,
             }
-            receipt = self._append(Draft(Kind.CONVERSATION, _now_us(), body))
+            try:
+                receipt = self._append(Draft(Kind.CONVERSATION, _now_us(), body))
+            except IdempotencyConflict:  # `spawn` gave the session a conversation that was there before
+                if self.find() is not None:
+                    break
+                key = f"{AFTER}{self._session}"  # and that one was erased
+                continue
             found = str(receipt.body.get("conversation"))
             if not receipt.replayed or "session" in receipt.body:
                 self._conversation, self.began_us = found, receipt.time_us
@@ -203,7 +217,7 @@ class SessionLog:
         ]
         first, end = (begun[0] if begun else 0), (later[0] if later else 1 << 62)
         told = [
-            (role, text)
+            (role, (text or "").strip())
             for seq, role, text, body in rows
             if body.get("source") in OTHER_SOURCES and first < seq < end
         ]
@@ -213,8 +227,8 @@ class SessionLog:
             text = mask(replace_unstorable(spoken.text)[0]).text
             if key_of(self._session, prompt, spoken.role, text, spoken.nth) in mine:
                 continue
-            if (spoken.role, text) in told:
-                told.remove((spoken.role, text))
+            if (spoken.role, text.strip()) in told:
+                told.remove((spoken.role, text.strip()))
                 continue
             yield spoken
 
@@ -229,8 +243,11 @@ _OF_PROMPT: Final = (
 
 
 def key_of(session: str, prompt: str, role: str, text: str, nth: int = 1, part: int = 1) -> str:
-    """The idempotency key of a message that a hook records."""
-    parts = (session, prompt, role, text, f"{nth}/{part}")
+    """The idempotency key of a message that a hook records; an import finds it by the same one.
+
+    Blanks at the ends do not count: Stop names an answer without those that the transcript has.
+    """
+    parts = (session, prompt, role, text.strip(), f"{nth}/{part}")
     return f"ccn:hook:{_digest(parts)}"
 
 
@@ -261,4 +278,4 @@ def _now_us() -> int:
 
 
 def _name(prefix: str) -> str:
-    return f"{prefix}_{b32encode(token_bytes(ID_BYTES)).decode().lower()}"
+    return f"{prefix}_{''.join([ID_LETTERS[byte % 32] for byte in os.urandom(ID_CHARS)])}"

@@ -6,7 +6,8 @@ A line is read on its own, so the tail of a file that is still being written can
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Final
 
@@ -20,30 +21,15 @@ from ccn_mcp.domain.imported import (
     micros,
     original_id,
     text_at,
-    word,
 )
 from ccn_mcp.domain.jcs import Json, replace_unstorable
 from ccn_mcp.interop import blocks
+from ccn_mcp.interop.claude_code import Place, copy_of, prompt_of, typed, why_not
 from ccn_mcp.interop.reading import Readable, json_lines
 
 FORMAT: Final = "claude-code"
-_COMMAND: Final = re.compile(r"<command-name>(/?[^<]*)</command-name>")
-_ARGUMENTS: Final = re.compile(r"<command-args>(.*?)</command-args>", re.DOTALL)
-_NOT_SAID: Final = (
-    "<local-command-",
-    "<bash-stdout>",
-    "<bash-stderr>",
-    "<task-notification>",
-    "<system-reminder>",
-    "[Request interrupted by user",
-)
-_MARKED: Final = (
-    ("isSidechain", "said to or by a subagent"),
-    ("isMeta", "written by Claude Code (meta)"),
-    ("isCompactSummary", "a compaction's summary"),
-    ("isVisibleInTranscriptOnly", "shown in the transcript only"),
-    ("isApiErrorMessage", "an API error"),
-)
+HELD_MAX: Final = 1_000
+"""Lines between two answers that wait for the second one."""
 
 
 def encoded(folder: str) -> str:
@@ -55,7 +41,8 @@ def items(file: Readable, name: str, options: Options) -> Iterator[Item]:
     """What a transcript holds. `name` is the file's, whose stem is the session where a line names none."""
     current: Chat | None = None
     title: str | None = None
-    for where, line in json_lines(file, name):
+    place = Place()
+    for where, line, copied in _with_copies(json_lines(file, name)):
         if isinstance(line, Skipped):
             yield line
             continue
@@ -69,7 +56,32 @@ def items(file: Readable, name: str, options: Options) -> Iterator[Item]:
                 if chat != current:
                     current = chat
                     yield chat
+                item = replace(item, copy_of=copied) if copied else placed(item, line, place)
             yield item
+
+
+def _with_copies(
+    lines: Iterable[tuple[str, Json | Skipped]],
+) -> Iterator[tuple[str, Json | Skipped, str | None]]:
+    """Each line, and the session that it was copied from, which the next answer tells."""
+    held: list[tuple[str, Json | Skipped]] = []
+    for where, line in lines:
+        held.append((where, line))
+        answer = isinstance(line, dict) and line.get("type") == "assistant"
+        if answer or len(held) >= HELD_MAX:
+            copied = original_id(copy_of(line)) if isinstance(line, dict) else None
+            yield from ((place, one, copied) for place, one in held)
+            held.clear()
+    yield from ((place, one, None) for place, one in held)
+
+
+def placed(said: Said, line: dict[str, Json], place: Place) -> Said:
+    """A text with the name that hooks know it by: its prompt, and its number among equal ones."""
+    prompt = prompt_of(line)
+    if said.about or not (prompt or (place.prompt and said.role == "assistant")):
+        return said
+    nth = place.take(said.role, said.text, prompt)
+    return replace(said, prompt=place.prompt, nth=nth)
 
 
 def chat_of(line: dict[str, Json], stem: str, title: str | None = None) -> Chat:
@@ -81,46 +93,13 @@ def chat_of(line: dict[str, Json], stem: str, title: str | None = None) -> Chat:
 
 def said_in(line: dict[str, Json], options: Options, where: str = "") -> Iterator[Item]:
     """What one line of a transcript says, or why it is not imported."""
-    kind, message = line.get("type"), line.get("message")
-    if kind not in ("user", "assistant"):
-        yield Skipped(f"not a message: {word(kind)}", where)
+    if (reason := why_not(line)) is not None:
+        yield Skipped(reason, where)
         return
-    for field, reason in _MARKED:
-        if line.get(field) is True:
-            yield Skipped(reason, where)
-            return
-    if kind == "user" and "toolUseResult" in line:
-        yield Skipped("tool result", where)
-        return
-    if not isinstance(message, dict):
-        yield Skipped("a line without a message", where)
-        return
-    content = message.get("content")
-    if kind == "user":
-        if (content := typed(content)) is None:
-            yield Skipped("written by Claude Code in the person's place", where)
-            return
-    elif message.get("model") == "<synthetic>":
-        yield Skipped("written by Claude Code in the assistant's place", where)
-        return
+    kind, message = str(line["type"]), line["message"]
+    content = message.get("content") if isinstance(message, dict) else None
+    content = typed(content) if kind == "user" else content
     when = line.get("timestamp")
     # A line without an id is known by what it says and when.
     own = original_id(line.get("uuid")) or f"digest:{digest(kind, repr(when), repr(content))}"
     yield from blocks.said_in(content, options, Said(own, kind, "", micros(when)), where)
-
-
-def typed(content: Json) -> Json:
-    """What the person typed: a command as they wrote it; None where nobody typed it."""
-    if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
-        only = content[0]
-        if only.get("type") == "text" and isinstance(only.get("text"), str):
-            content = only["text"]
-    if not isinstance(content, str):
-        return content if content is not None else []
-    start = content.lstrip()[:40]
-    if start.startswith(_NOT_SAID):
-        return None
-    if start.startswith(("<command-name>", "<command-message>")) and (found := _COMMAND.search(content)):
-        arguments = _ARGUMENTS.search(content)
-        return f"{found[1].strip()} {arguments[1].strip() if arguments else ''}".strip()
-    return content

@@ -17,11 +17,13 @@ from ccn_mcp.node.consensus import (
     has_reported,
     last_judgement,
     named,
-    report_vector,
+    ratings_of,
 )
 from ccn_mcp.node.context import Caller, Context, iso, short_text
-from ccn_mcp.node.instances import own_seat, renew_lease, seat_of_session
+from ccn_mcp.node.instances import awake, own_seat, renew_lease, seat_of_session
+from ccn_mcp.node.peers import waiting_directive
 from ccn_mcp.node.plates import current_plate
+from ccn_mcp.node.reporting import report_vector
 from ccn_mcp.node.results import Consensus, Decision, Drift, InstanceStatus, Judged
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ NOT_REPORTED: Final = (
     "Trait numbers are shown to an instance once it has reported its own since it last loaded the Plate, "
     "so that it does not copy them."
 )
+AT_ONCE: Final = (
+    ("When the task at hand is done, between tasks, call", "Now, before you go on, call"),
+    ("Between tasks, call", "Now, before you go on, call"),
+)
+"""How a directive differs where the person has switched measurement `on`; `quiet` leaves a task in peace."""
+
 FEW: Final = "With fewer than three reports there is no comparison with others; only the baseline counts."
 
 
@@ -53,7 +61,7 @@ async def report_character_vector(
     """Record a report, judge it against the Plate's baseline and the other instances, say what follows.
 
     Raises:
-        As `ccn_mcp.node.consensus.report_vector`.
+        As `ccn_mcp.node.reporting.report_vector`.
     """
     instance, seq, replayed, judgement = await report_vector(
         ctx,
@@ -69,7 +77,8 @@ async def report_character_vector(
     if verdict is None:
         raise StoreMoved(
             f"the report is recorded (entry {seq}), but it does not count now: its instance is flagged, its lease "
-            "or the report has run out, or the clock was set back. Call consensus_status, then report again"
+            "or the report has run out, the baseline asks for more ratings by now, or the clock was set back. Call "
+            "consensus_status, then report again"
         )
     action = str(verdict["action"])
     base = _drift(verdict["base_drift_e4"])
@@ -79,7 +88,8 @@ async def report_character_vector(
         "already_recorded": replayed,
         "action": action,
         "why": WHY[str(verdict["reason"])],
-        "directive": directive_for(action, instance.id),
+        "directive": directive_for(action, instance.id, at_once=ctx.settings.character == "on")
+        or await waiting_directive(ctx, instance.id),
         "state": State.DRIFTED.value if action == "reinit" else State.ACTIVE.value,
         "group": judgement.recorded.group,
         "participants": len(judgement.recorded.seats),
@@ -90,16 +100,24 @@ async def report_character_vector(
         "smoothed": _drift(verdict["ewma_e4"]),
         "baseline_source": judgement.recorded.baseline_source,
         "ratings": (await baseline_of(ctx, judgement.recorded.group, await current_plate(ctx))).repeats,
-        "flags": [flag for flag in ("duplicate", "echo") if verdict[flag]],
+        "flags": flags_of(verdict),
         "consensus": named(judgement.recorded.consensus),
         "head": str(judgement.head or (await ctx.store.info()).head),
     }
 
 
-def directive_for(action: str, instance_id: str) -> str | None:
+def directive_for(action: str, instance_id: str, *, at_once: bool = False) -> str | None:
     """What an action asks of the instance, in the program's own words."""
     template = {"reinit": DIRECTIVE_REINIT, "recheck": DIRECTIVE_RECHECK}.get(action)
-    return template.format(instance_id=instance_id) if template is not None else None
+    if template is None:
+        return None
+    text = template.format(instance_id=instance_id)
+    return text.replace(*AT_ONCE[0]).replace(*AT_ONCE[1]) if at_once else text
+
+
+def flags_of(verdict: Mapping[str, object]) -> list[str]:
+    """The marks on a report: `duplicate`, `echo`. They change no verdict."""
+    return [flag for flag in ("duplicate", "echo") if verdict[flag]]
 
 
 def _drift(ten_thousandths: object) -> Drift:
@@ -131,7 +149,8 @@ async def consensus_status(
     group = _group(mine, seats)
     last = await last_judgement(ctx, group)
     shown = for_person or (mine is not None and await has_reported(ctx, mine))
-    shown_seats = [_status(seat, mine, last, ctx, now) for seat in seats]
+    needed = await _ratings_needed(ctx, seats)
+    shown_seats = [_status(seat, mine, last, ctx, now, needed) for seat in seats]
     voting = sum(
         status["votes"] and group_of(Instance.from_body(seat.snapshot)) == group
         for seat, status in zip(seats, shown_seats, strict=True)
@@ -142,6 +161,8 @@ async def consensus_status(
         else (await baseline_of(ctx, group, await current_plate(ctx))).source
     )
     notes = [] if shown else [NOT_REPORTED]
+    if mine is not None and (waits := await waiting_directive(ctx, mine.instance_id)) is not None:
+        notes.append(waits)
     if voting < 3:
         notes.append(FEW)
     return {
@@ -160,13 +181,14 @@ async def consensus_status(
 
 async def _caller_seat(ctx: Context, caller: Caller, instance_id: str | None) -> Seat | None:
     if instance_id is not None:
-        seat = await own_seat(ctx, caller, instance_id)
+        seat = await awake(ctx, await own_seat(ctx, caller, instance_id))
         if seat.snapshot.get("state") == State.TERMINATED:
             raise UnknownInstance(
                 f"the instance {instance_id!r} has ended; call load_plate to open another one"
             )
         return seat
-    return await seat_of_session(ctx, caller, caller.session_id) if caller.session_id else None
+    found = await seat_of_session(ctx, caller, caller.session_id) if caller.session_id else None
+    return await awake(ctx, found) if found is not None else None
 
 
 def _group(mine: Seat | None, seats: Sequence[Seat]) -> str:
@@ -175,7 +197,21 @@ def _group(mine: Seat | None, seats: Sequence[Seat]) -> str:
     return group_of(Instance.from_body(seat.snapshot)) if seat is not None else instances.UNKNOWN_GROUP
 
 
-def _status(seat: Seat, mine: Seat | None, last: Judgement | None, ctx: Context, now: int) -> InstanceStatus:
+async def _ratings_needed(ctx: Context, seats: Sequence[Seat]) -> dict[str, int]:
+    """By group, of how many ratings a report must be the average."""
+    groups = {group_of(Instance.from_body(seat.snapshot)) for seat in seats}
+    plate = await current_plate(ctx)
+    return {group: (await baseline_of(ctx, group, plate)).repeats for group in sorted(groups)}
+
+
+def _status(
+    seat: Seat,
+    mine: Seat | None,
+    last: Judgement | None,
+    ctx: Context,
+    now: int,
+    needed: Mapping[str, int],
+) -> InstanceStatus:
     instance = Instance.from_body(seat.snapshot)
     verdicts: Mapping[str, Mapping[str, object]] = last.recorded.verdicts if last is not None else {}
     verdict = verdicts.get(instance.id)
@@ -184,6 +220,7 @@ def _status(seat: Seat, mine: Seat | None, last: Judgement | None, ctx: Context,
         now_us=now,
         lease_us=ctx.settings.lease_us,
         fresh_us=ctx.settings.fresh_us,
+        ratings=needed[group_of(instance)],
     )
     why_not = present.excluded.get(instance.id)
     return {
@@ -203,13 +240,15 @@ def _status(seat: Seat, mine: Seat | None, last: Judgement | None, ctx: Context,
         "baseline_source": last.recorded.baseline_source
         if last is not None and verdict is not None
         else None,
+        "action": str(verdict["action"]) if verdict is not None else None,
     }
 
 
 def _latest(seat: Seat) -> turnout.LatestReport | None:
     if seat.report_seq is None or seat.report_us is None:
         return None
-    return turnout.LatestReport(seat.report_seq, (), seat.report_us, is_new=False)
+    ratings = ratings_of(seat.report_body)
+    return turnout.LatestReport(seat.report_seq, (), seat.report_us, is_new=False, ratings=ratings)
 
 
 async def _decisions(ctx: Context, group: str) -> list[Decision]:
@@ -232,6 +271,7 @@ async def _decisions(ctx: Context, group: str) -> list[Decision]:
                         "instance_id": seat.instance,
                         "action": str(verdict["action"]),
                         "why": WHY[str(verdict["reason"])],
+                        "flags": flags_of(verdict),
                     }
                 )
     return found[:DECISIONS_SHOWN]

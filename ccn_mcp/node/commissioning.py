@@ -216,6 +216,8 @@ def _result(
         "plate_recall": None,
         "rubric": text,
         "commissioning": round_.said(),
+        "record": None,
+        "peers": None,
         "note": note,
         "head": head,
     }

@@ -12,29 +12,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ccn_mcp.domain import character, instances, turnout
-from ccn_mcp.domain.character import RELATIONAL, TRAITS, Vector, from_blob, parse_vector, to_blob
+from ccn_mcp.domain.character import (
+    TRAITS,
+    Vector,
+    from_blob,
+)
 from ccn_mcp.domain.errors import (
-    BadInput,
     ConversationErased,
-    ReceiptRequired,
-    Refused,
     StoreMoved,
     VerificationFailed,
 )
-from ccn_mcp.domain.instances import Event, FailedTry, Instance, State, group_of
+from ccn_mcp.domain.instances import Event, Instance, group_of
 from ccn_mcp.domain.ledger import Head, Kind
 from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, VOTERS_MAX
 from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery, Seat
 from ccn_mcp.node.baselines import Baseline, baseline_of
-from ccn_mcp.node.context import Caller, Context, must_record, short_text
-from ccn_mcp.node.conversations import caller_key, recorded_under
+from ccn_mcp.node.context import Context
 from ccn_mcp.node.instances import (
     instance_draft,
-    lease_drafts,
-    own_seat,
-    receipt_hash,
     seat_of,
-    seat_of_session,
 )
 from ccn_mcp.node.plates import PlateInForce, current_plate
 
@@ -44,6 +40,15 @@ if TYPE_CHECKING:
 
 JUDGED_KINDS: Final = (Kind.VECTOR, Kind.CONSENSUS, Kind.INSTANCE, Kind.PLATE, Kind.VALIDATION)
 """What an evaluation depends on; a pinned baseline is a validation."""
+
+RATINGS: Final = "ratings"
+"""In a report that is an average: of how many. As a metric: the ratings themselves, a row each."""
+
+JUDGE: Final = "judge"
+"""`measured_by` of a vector that a judge has made (`judgements.py`); the instance's own say `self_report`."""
+
+JUDGED_RUNNING_MAX: Final = 100
+"""Judgements in a row among which an instance's own report is looked for."""
 
 CARRY_US: Final = 30 * 24 * 3600 * 1_000_000
 """How long the state keeps an instance that takes no part: a slow drift over days is still one drift."""
@@ -59,135 +64,10 @@ class Judgement:
     head: Head | None = None
 
 
-async def report_vector(
-    ctx: Context,
-    caller: Caller,
-    *,
-    instance_id: str | None,
-    traits: object,
-    scale: str = "unit",
-    relational: object = None,
-    receipt: str | None = None,
-    idempotency_key: str | None = None,
-) -> tuple[Instance, int, bool, Judgement]:
-    """Record a report and return (instance, the report's seq, whether it was a replay, its evaluation).
-
-    Raises:
-        BadVector, BadInput, UnknownInstance, IdempotencyConflict: no trace in the store.
-        ReceiptRequired, InstanceFailed: the instance is flagged and did not show a valid receipt.
-        Refused: character measurement is off.
-    """
-    must_record(ctx)
-    if ctx.settings.character == "off":
-        raise Refused(
-            "the person has switched character measurement off (CCN_CHARACTER=off); carry on without it"
-        )
-    vector = parse_vector(traits, scale=scale)
-    metrics = parse_vector(relational, scale=scale, names=RELATIONAL) if relational is not None else None
-    key = caller_key(idempotency_key)
-    seat = await reporting_seat(ctx, caller, instance_id)
-    now = ctx.now_us()
-    instance, seq, replayed = await _append_report(ctx, caller, seat, vector, metrics, receipt, key, now)
-    judgement = await _judge(ctx, instance.id, seq)
-    return instance, seq, replayed, judgement
-
-
-async def reporting_seat(ctx: Context, caller: Caller, instance_id: str | None) -> Seat:
-    """The instance that is meant, by its id or by the client's session."""
-    wanted = short_text(instance_id, "instance_id")
-    if wanted is not None:
-        return await own_seat(ctx, caller, wanted)
-    if caller.session_id is not None:
-        found = await seat_of_session(ctx, caller, caller.session_id)
-        if found is not None:
-            return found
-    raise BadInput("instance_id is missing; call load_plate first and pass the instance_id that it returns")
-
-
-async def _append_report(
-    ctx: Context,
-    caller: Caller,
-    seat: Seat,
-    vector: Vector,
-    metrics: Vector | None,
-    receipt: str | None,
-    key: str | None,
-    now: int,
-) -> tuple[Instance, int, bool]:
-    replay = await recorded_under(ctx, caller, key)
-    instance = Instance.from_body(seat.snapshot)
-    drafts: list[Draft] = [*(await lease_drafts(ctx, instance.id, now) if replay is None else ())]
-    if replay is None and instance.state is State.DRIFTED:
-        instance, event = await _reinitialise(ctx, seat, receipt, now)
-        drafts.append(event)
-    elif replay is None:
-        instances.may_report(instance)
-    seen = (await ctx.store.info()).head
-    report = _report_draft(caller, instance, vector, key, now, seen)
-    if metrics is not None:
-        drafts.append(_metrics_draft(caller, instance, metrics, now))
-    # A replay must not renew the lease: the same request again is not a sign of life.
-    touch = {instance.id: now} if replay is None else {}
-    done = await ctx.store.append(Group((report, *drafts), touch=touch))
-    if not done.receipts[0].replayed:
-        ctx.seen_us[instance.id] = now
-    return instance, done.receipts[0].seq, done.receipts[0].replayed
-
-
-def _report_draft(
-    caller: Caller, instance: Instance, vector: Vector, key: str | None, now: int, seen: Head
-) -> Draft:
-    body: Body = {
-        "instance": instance.id,
-        "principal": caller.principal,
-        "seen": str(seen),
-        "source": caller.source,
-        "measured_by": "self_report",
-        "vec": {"dtype": "f8le", "shape": [len(TRAITS)]},
-    }
-    if instance.conversation_id:
-        body["conversation"] = instance.conversation_id
-    if key is not None:
-        body["key"] = key
-    return Draft(Kind.VECTOR, now, body, to_blob(vector))
-
-
-def _metrics_draft(caller: Caller, instance: Instance, metrics: Vector, now: int) -> Draft:
-    body: Body = {
-        "instance": instance.id,
-        "metric": "relational",
-        "principal": caller.principal,
-        "source": caller.source,
-        "vec": {"dtype": "f8le", "shape": [len(RELATIONAL)]},
-    }
-    if instance.conversation_id:
-        body["conversation"] = instance.conversation_id
-    return Draft(Kind.METRIC, now, body, to_blob(metrics))
-
-
-async def _reinitialise(ctx: Context, seat: Seat, receipt: str | None, now: int) -> tuple[Instance, Draft]:
-    """Judge the receipt of a flagged instance; a failed try is recorded before it is refused."""
-    size = (await ctx.store.info()).head.size
-    seat = await seat_of(ctx, seat.instance_id)
-    outcome = instances.receipt(Instance.from_body(seat.snapshot), receipt_hash(receipt), now_us=now)
-    if not isinstance(outcome, FailedTry):
-        return outcome.instance, instance_draft(outcome.instance, Event.REINITIALISED, now)
-    event = Event.TRY_FAILED if outcome.tries_left else Event.FAILED
-    await ctx.store.append(
-        Group((instance_draft(outcome.instance, event, now),), guard=Guard((Kind.INSTANCE,), size))
-    )
-    if not outcome.tries_left:
-        instances.may_report(outcome.instance)  # raises: it has failed for good
-    raise ReceiptRequired(
-        f"this receipt is not the one of the Plate that was delivered last; {outcome.tries_left} tries left. "
-        f"Call load_plate with instance_id={seat.instance_id}, then report again with the receipt at its end"
-    )
-
-
 # ---- judging -------------------------------------------------------------------------------------------
 
 
-async def _judge(ctx: Context, instance_id: str, report_seq: int) -> Judgement:
+async def judge(ctx: Context, instance_id: str, report_seq: int) -> Judgement:
     """The evaluation that judged this report: another process's if it was first, else ours."""
     for _ in range(GUARD_RETRIES_MAX):
         head = (await ctx.store.info()).head
@@ -251,15 +131,16 @@ async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int)
     now = ctx.now_us()
     since = last.seq if last is not None else -1
     seats = {seat.instance_id: seat for seat in await seats_of_group(ctx, group, now)}
+    base = await baseline_of(ctx, group, await current_plate(ctx))
     present = turnout.participants(
         [_seat(seat, since) for seat in seats.values()],
         now_us=now,
         lease_us=ctx.settings.lease_us,
         fresh_us=ctx.settings.fresh_us,
+        ratings=base.repeats,
     )
     voting = {seat.instance.id for seat in present.voting}
     before: GroupState = last.recorded.state if last is not None else GroupState()
-    base = await baseline_of(ctx, group, await current_plate(ctx))
     evaluation = evaluate(
         before,
         Round(
@@ -299,13 +180,12 @@ def _judged(seq: int, now: int, body: Body, blob: bytes, head: Head) -> Judgemen
 
 
 async def seats_of_group(ctx: Context, group: str, now_us: int) -> Sequence[Seat]:
-    """The group's instances that are connected or were lately; terminated ones are left out."""
+    """The group's instances that are connected or were lately; what ended for good is left out."""
     found = await ctx.store.seats(seen_since_us=now_us - max(CARRY_US, ctx.settings.lease_us))
     return [
         seat
         for seat in found
-        if seat.snapshot.get("state") != State.TERMINATED
-        and group_of(Instance.from_body(seat.snapshot)) == group
+        if not (instance := Instance.from_body(seat.snapshot)).gone and group_of(instance) == group
     ]
 
 
@@ -317,8 +197,15 @@ def _seat(seat: Seat, last_judged: int) -> turnout.Seat:
             from_blob(seat.report_blob, len(TRAITS)),
             seat.report_us,
             is_new=seat.report_seq > last_judged,
+            ratings=ratings_of(seat.report_body),
         )
     return turnout.Seat(Instance.from_body(seat.snapshot), seat.seen_us, report)
+
+
+def ratings_of(report: Body | None) -> int:
+    """How many ratings a report is the average of."""
+    count = (report or {}).get(RATINGS)
+    return count if isinstance(count, int) else 1
 
 
 async def _resets(ctx: Context, last: Judgement | None, base: Baseline, members: set[str]) -> tuple[str, ...]:
@@ -360,14 +247,27 @@ def described_state(vector: Vector | None) -> Sequence[str]:
 
 
 async def has_reported(ctx: Context, seat: Seat) -> bool:
-    """Whether the instance, as this seat shows it, has reported since the Plate was last delivered to it."""
-    if seat.report_seq is None:
+    """Whether the instance, as this seat shows it, has reported since the Plate was last delivered to it.
+
+    What a judge has said of it is no report of its own.
+    """
+    own = await _own_report(ctx, seat)
+    if own is None:
         return False
-    if seat.snapshot_seq < seat.report_seq:
+    if seat.snapshot_seq < own:
         return True
-    query = RecordQuery(kinds=(Kind.INSTANCE,), subject=seat.instance_id, after=seat.report_seq, limit=50)
+    query = RecordQuery(kinds=(Kind.INSTANCE,), subject=seat.instance_id, after=own, limit=50)
     events = [record.body.get("event") for record in await ctx.store.records(query) if record.body]
     return Event.LOADED not in events
+
+
+async def _own_report(ctx: Context, seat: Seat) -> int | None:
+    """Where the instance's newest report by itself is."""
+    if seat.report_seq is None or (seat.report_body or {}).get("measured_by") != JUDGE:
+        return seat.report_seq
+    query = RecordQuery(kinds=(Kind.VECTOR,), subject=seat.instance_id, limit=JUDGED_RUNNING_MAX)
+    found = await ctx.store.records(query)
+    return next((one.seq for one in found if one.body and one.body.get("measured_by") != JUDGE), None)
 
 
 def plate_name(plate: PlateInForce) -> str:

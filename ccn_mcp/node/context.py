@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ccn_mcp.domain.errors import BadInput, Excluded
+from ccn_mcp.domain.errors import BadInput, Excluded, PrivateSession
 from ccn_mcp.domain.jcs import check_text
 from ccn_mcp.domain.limits import ID_CHARS_MAX
 from ccn_mcp.domain.models import Message
 from ccn_mcp.ports import Clock, Entropy, Store
 from ccn_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from ccn_mcp.domain.spending import Totals
 
 LOCAL = "local"
 """The principal of stdio, of the command line and of Python: the account that owns the store."""
@@ -20,6 +24,10 @@ ECHO_CHARS_MAX: Final = 60
 EXCLUDED: Final = (
     "the person has excluded this folder from recording, so nothing was recorded; do not try again in this session. "
     "Should they want it back: ccn-mcp exclude --list shows why, ccn-mcp exclude --remove FOLDER undoes it"
+)
+PRIVATE: Final = (
+    "the person has switched recording off for this session, so nothing was recorded; do not try again until they "
+    "say that it is on (they do that with /ccn:record, or: ccn-mcp hook private off)"
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,15 +50,22 @@ class Context:
     """One node: a store, a clock, names, settings.
 
     `seen_us` (leases) and `sessions` (the conversation of a principal's client session, which never changes
-    once it is in the log) spare reads.
+    once it is in the log) spare reads, and so does `spending`: by period and conversation, the newest usage entry
+    that was added up, and the sum.
     """
 
     store: Store
     clock: Clock
     entropy: Entropy
     settings: Settings
+    chosen_plate: Callable[[], bytes] | None = None
+    """Reads the file that the person chose as their Plate in a client's settings; None: they chose none."""
+
     seen_us: dict[str, int] = field(default_factory=dict)
     sessions: dict[tuple[str, str], str] = field(default_factory=dict)
+    spending: dict[tuple[str, str | None], tuple[int, Totals]] = field(default_factory=dict)
+    private: Callable[[], bool] = lambda: False
+    """Whether the person wants nothing of this session recorded now; asked at each act."""
 
     def now_us(self) -> int:
         """Microseconds since the epoch, UTC."""
@@ -61,10 +76,12 @@ def must_record(ctx: Context) -> None:
     """Go on only where recording is allowed: each verb that would add to the record asks this first.
 
     Raises:
-        Excluded: this process works in a folder that the person has excluded.
+        Excluded: this process works in a folder that the person has excluded. PrivateSession.
     """
     if ctx.settings.excluded is not None:
         raise Excluded(EXCLUDED)
+    if ctx.private():
+        raise PrivateSession(PRIVATE)
 
 
 def shown_us(message: Message) -> int:

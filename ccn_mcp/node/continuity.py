@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from ccn_mcp.domain import instances
+from ccn_mcp.domain.erasure import SESSION
 from ccn_mcp.domain.errors import BadInput, StoreMoved
 from ccn_mcp.domain.instances import Event, Instance, State, group_of
 from ccn_mcp.domain.ledger import Kind
@@ -39,6 +40,7 @@ from ccn_mcp.node.consensus import described_state, has_reported, last_judgement
 from ccn_mcp.node.context import Caller, Context, echoed, must_record, short_text, shown_us
 from ccn_mcp.node.conversations import open_conversation, require_conversation
 from ccn_mcp.node.instances import (
+    awake,
     described,
     holder_of,
     instance_draft,
@@ -47,7 +49,7 @@ from ccn_mcp.node.instances import (
     seat_of,
     seat_of_session,
 )
-from ccn_mcp.node.plates import PlateInForce, delivered_plate
+from ccn_mcp.node.plates import PlateInForce, chosen_notice, delivered_plate
 from ccn_mcp.node.results import Loaded
 
 RECENT_MESSAGES: Final = 20
@@ -76,6 +78,61 @@ async def load_plate(
         UnknownInstance, UnknownConversation, InstanceFailed. Excluded: there may be no record of this session.
         BadInput: `history_tokens` out of range, or a name that is too long.
     """
+    loaded = await load(
+        ctx,
+        caller,
+        instance_id=instance_id,
+        conversation_id=conversation_id,
+        session_id=session_id,
+        model=model,
+        thinking=thinking,
+        title=title,
+        history_tokens=history_tokens,
+    )
+    return {
+        "text": loaded.context.text,
+        "instance_id": loaded.ids.instance_id,
+        "conversation_id": loaded.ids.conversation_id,
+        "receipt": loaded.ids.receipt,
+        "head": loaded.ids.head,
+        "tokens": loaded.context.tokens,
+        "turns": loaded.context.turns_included,
+        "plate": plate_name(loaded.plate),
+        "directive": loaded.directive or None,
+    }
+
+
+class Loading(NamedTuple):
+    """One delivery, before it is put into the words of a tool's result."""
+
+    context: Delivered
+    ids: Ids
+    plate: PlateInForce
+    directive: str
+
+
+async def load(
+    ctx: Context,
+    caller: Caller,
+    *,
+    instance_id: str | None = None,
+    conversation_id: str | None = None,
+    session_id: str | None = None,
+    model: str | None = None,
+    thinking: str | None = None,
+    title: str | None = None,
+    history_tokens: int | None = None,
+    recorder: Recorder | None = None,
+) -> Loading:
+    """What `load_plate` does, for programs of ours too, which know who records (`recorder`).
+
+    Where that is the program itself, it carries the conversation: there are no tools to name, and the conversation's
+    own turns are sent as turns, not quoted. Where it is a hook, the session that is named will be a hook's, and
+    whatever is recorded of it goes into this conversation.
+
+    Raises:
+        As `load_plate`.
+    """
     must_record(ctx)
     budget = CONTEXT_TOKENS_DEFAULT if history_tokens is None else history_tokens
     if not 0 <= budget <= CONTEXT_TOKENS_MAX:
@@ -96,29 +153,27 @@ async def load_plate(
     plate = await delivered_plate(ctx, caller)
     receipt = ctx.entropy.name("r")
     instance, head = await _deliver(
-        ctx, caller, before, conversation, session, plate, receipt, model=model, thinking=thinking
+        ctx,
+        caller,
+        before,
+        conversation,
+        session,
+        plate,
+        receipt,
+        model=model,
+        thinking=thinking,
+        binds=recorder is Recorder.HOOK and wanted is not None,
     )
-    context = await _assemble(
-        ctx, instance, seat, plate, budget, Ids(instance.id, conversation, head, receipt)
-    )
-    directive = _directive(instance)
-    return {
-        "text": context.text,
-        "instance_id": instance.id,
-        "conversation_id": conversation,
-        "receipt": receipt,
-        "head": head,
-        "tokens": context.tokens,
-        "turns": context.turns_included,
-        "plate": plate_name(plate),
-        "directive": directive or None,
-    }
+    ids = Ids(instance.id, conversation, head, receipt)
+    context = await _assemble(ctx, instance, seat, plate, budget, ids, recorder)
+    return Loading(context, ids, plate, _directive(instance))
 
 
 async def _seat(ctx: Context, caller: Caller, instance_id: str | None, session: str | None) -> Seat | None:
     if instance_id is not None:
-        return await own_seat(ctx, caller, instance_id)
-    return await seat_of_session(ctx, caller, session) if session is not None else None
+        return await awake(ctx, await own_seat(ctx, caller, instance_id))
+    found = await seat_of_session(ctx, caller, session) if session is not None else None
+    return await awake(ctx, found) if found is not None else None
 
 
 def _nobody(caller: Caller) -> Instance:
@@ -136,8 +191,13 @@ async def _deliver(
     *,
     model: str | None,
     thinking: str | None,
+    binds: bool,
 ) -> tuple[Instance, str]:
-    """Append the instance's next snapshot; returns it with the head of the log."""
+    """Append the instance's next snapshot; returns it with the head of the log.
+
+    `binds`: the entry takes the key under which the session would open a conversation of its own, so everybody who
+    asks for the session's conversation finds this one.
+    """
     now = ctx.now_us()
     if plate.seq is None:
         raise AssertionError("a delivered Plate is in the log")
@@ -157,6 +217,8 @@ async def _deliver(
         drafts = [instance_draft(instance, Event.LOADED, now)]
         if before is None:
             drafts.insert(0, instance_draft(known, Event.OPENED, now))
+        if binds:
+            drafts[0].body["key"] = f"{SESSION}{session}"
         # A snapshot that was read before an evaluation flagged the instance would take the flag away. In a
         # crowd the last attempt goes without the guard: a flag comes back with the next report.
         guarded = before is not None and attempt < GUARD_RETRIES_MAX - 1
@@ -171,10 +233,19 @@ async def _deliver(
 
 
 async def _assemble(
-    ctx: Context, instance: Instance, before: Seat | None, plate: PlateInForce, budget: int, ids: Ids
+    ctx: Context,
+    instance: Instance,
+    before: Seat | None,
+    plate: PlateInForce,
+    budget: int,
+    ids: Ids,
+    recorder: Recorder | None,
 ) -> Delivered:
     own = await require_conversation(ctx, ids.conversation_id)
     shown, others = await _conversation_to_show(ctx, own)
+    by_program = recorder is Recorder.PROGRAM
+    if by_program and shown == own.id:
+        shown = None
     messages: tuple[Message, ...] = ()
     earlier = 0
     if shown is not None:
@@ -191,13 +262,13 @@ async def _assemble(
         budget_tokens=budget,
         deltas=await _deltas(ctx, before),
         # The ids of the session come first; what history was shown may be another conversation's.
-        ids=ids,
+        ids=None if by_program else ids,
         history_of=shown or ids.conversation_id,
         notices=Notices(
             now_us=ctx.now_us(),
-            recorder=await _recorder(ctx, own),
-            lines=await _lines(ctx, before, plate, others),
-            directive=_directive(instance),
+            recorder=recorder or await _recorder(ctx, own),
+            lines=await _lines(ctx, before, plate, [] if by_program else others),
+            directive="" if by_program else _directive(instance),
             earlier_turns=earlier,
         ),
     )
@@ -254,6 +325,8 @@ async def _lines(
         old = await ctx.store.records(RecordQuery(kinds=(Kind.PLATE,), seqs=(old_seq,)))
         version = old[0].body.get("version") if old and old[0].body else "unknown"
         lines.append(NOTICE_PLATE_CHANGED.format(old=version, new=plate.plate.version))
+    if said := chosen_notice(ctx, plate):
+        lines.append(said)
     if others:
         lines.append(f"other conversations of this scope: {len(others)}; get_history() lists them")
     return tuple(lines)

@@ -10,10 +10,12 @@ from typing import Final
 
 from ccn_mcp.domain.errors import BadInput, NotFound
 from ccn_mcp.domain.ledger import SEQ_MAX, Kind
+from ccn_mcp.domain.limits import ERASURES_PER_BATCH_MAX
 from ccn_mcp.domain.models import Body, Draft, MessageQuery, RecordQuery
 from ccn_mcp.node.context import Caller, Context, echoed, short_text
 from ccn_mcp.node.conversations import require_conversation
 from ccn_mcp.node.results import Redacted
+from ccn_mcp.node.summaries import covering
 
 ERASED: Final = (
     "The content is gone from the store; its place, role and time stay, and so does the redaction entry. Backups, "
@@ -23,6 +25,9 @@ PENDING: Final = (
     "It can no longer be read, but something is reading an older state of the store, so its bytes are still "
     "in the write-ahead log. They go with the next write after that, or when this is called again."
 )
+
+
+OTHERS_MAX: Final = ERASURES_PER_BATCH_MAX - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,11 @@ async def redact_message(
     body: Body = {"target": str(doomed.seq), "by": caller.principal, "source": caller.source}
     if why is not None:
         body["reason"] = why
-    done = await ctx.store.erase([Draft(Kind.REDACTION, ctx.now_us(), body)])
+    # A summary that was made of it, in part, says it in other words.
+    also = await covering(ctx, doomed.conversation_id, doomed.seq, doomed.seq)
+    bodies = [body, *({**body, "target": str(other)} for other in also[-OTHERS_MAX:])]
+    now = ctx.now_us()
+    done = await ctx.store.erase([Draft(Kind.REDACTION, now, each) for each in bodies])
     item = done.items[0]
     before = "It had been erased before. " if item.already else ""
     return {

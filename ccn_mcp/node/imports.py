@@ -38,6 +38,7 @@ SOURCE: Final = "import"
 EXCLUDED: Final = "from a folder that you have excluded"
 PRIVATE: Final = "said in private"
 CHANGED: Final = "imported before under the same id with another text, or on another branch"
+COPIED: Final = "copied from a session that is in the record (a fork begins with what was said before it)"
 ERASED: Final = "erased from this record"
 OTHER: Final = "other reasons"
 
@@ -55,10 +56,11 @@ class Target:
 
 @dataclass(slots=True)
 class Part:
-    """One message that is about to be appended."""
+    """One message that is about to be appended; `shared`: under a key by which others record it too."""
 
     target: Target
     body: Body
+    shared: bool = False
 
 
 @dataclass(slots=True)
@@ -86,7 +88,8 @@ class Importer:
     """One import, fed with any number of files. `finish` gives the result; without it nothing that waits is written.
 
     `scope` is where new conversations go; without it `scope_of` names that of a folder. `may_record` says of a folder
-    whether the person lets it be recorded, `withheld` of a message whether it was said in private. With `dry_run`
+    whether the person lets it be recorded, `withheld` of a message whether it was said in private; `name_of` is the key
+    under which somebody else may have recorded a piece of a message, which is then this one's too. With `dry_run`
     nothing is written.
     """
 
@@ -99,6 +102,7 @@ class Importer:
         scope_of: Callable[[str], str] = lambda folder: folder,
         may_record: Callable[[str], bool] = lambda _folder: True,
         withheld: Callable[[Chat, Said], bool] = lambda _chat, _said: False,
+        name_of: Callable[[Chat, Said, str, int], str | None] = lambda _chat, _said, _piece, _part: None,
         dry_run: bool = False,
     ) -> None:
         must_record(ctx)
@@ -108,8 +112,10 @@ class Importer:
         self._scope_of = scope_of
         self._may_record = may_record
         self._withheld = withheld
+        self._name_of = name_of
         self._dry_run = dry_run
         self._targets: OrderedDict[tuple[str, str], Target | None] = OrderedDict()
+        self._sessions: set[str] = set()
         self._waiting: list[Part] = []
         self._bytes = 0
         self.tally = Tally()
@@ -128,6 +134,8 @@ class Importer:
                 self.tally.skip(item.reason, item.where)
             elif target is None:
                 self.tally.skip(EXCLUDED)
+            elif item.copy_of is not None and await self._knows(target.chat.format, item.copy_of):
+                self.tally.skip(COPIED)
             else:
                 self._take(target, item)
             if len(self._waiting) >= IMPORT_BATCH_MAX or self._bytes >= IMPORT_BATCH_BYTES_MAX:
@@ -153,6 +161,17 @@ class Importer:
         }
 
     # ---- one conversation ----
+
+    async def _knows(self, form: str, session: str) -> bool:
+        """Whether a session is in the record, or about to be."""
+        if session not in self._sessions:
+            found, _ = await find_conversation(self._ctx, self._caller, session)
+            if found is None and (form, session) not in self._targets:
+                return False
+            if len(self._sessions) >= CHATS_KEPT_MAX:
+                self._sessions.clear()
+            self._sessions.add(session)
+        return True
 
     async def _target(self, chat: Chat) -> Target | None:
         """The conversation's target; None if the person wants nothing from the folder that it began in."""
@@ -216,16 +235,18 @@ class Importer:
         self.tally.split += len(pieces) > 1
         for part, piece in enumerate(pieces, 1):
             known = _fingerprint(said.role, piece)
-            if target.there[known] > 0:  # once for each time that it was said
+            # Once for each time that it was said; what was said elsewhere is no part of it.
+            if target.there[known] > 0 and said.copy_of is None:
                 target.there[known] -= 1
                 self.tally.already += 1
                 continue
+            shared = self._name_of(target.chat, said, piece, part)
             body: Body = {
                 "principal": self._caller.principal,
                 "role": said.role,
                 "source": SOURCE,
                 "text": piece,
-                "key": key_of(target.chat, said, part),
+                "key": shared or key_of(target.chat, said, part),
                 "original": {"format": target.chat.format, "id": said.id, **said.about},
             }
             if said.said_us is not None:
@@ -238,7 +259,7 @@ class Importer:
                 body["replaced"] = replaced
             if len(pieces) > 1:
                 body["part"] = f"{part}/{len(pieces)}"
-            self._waiting.append(Part(target, body))
+            self._waiting.append(Part(target, body, shared is not None))
             self._bytes += len(piece)
 
     # ---- writing ----
@@ -278,7 +299,10 @@ class Importer:
                 receipt = outcome.receipts[0]
                 self._count(part, known=receipt.replayed, erased=receipt.replayed and not receipt.body)
             elif isinstance(outcome, IdempotencyConflict):
-                self.tally.skip(CHANGED)
+                if part.shared:  # the key is made of the text, so it is the same
+                    self._count(part, known=True, erased=False)
+                else:
+                    self.tally.skip(CHANGED)
             elif isinstance(outcome, ConversationErased):
                 self._ctx.sessions.clear()
                 refused.append(part)

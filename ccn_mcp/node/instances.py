@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
 from ccn_mcp.domain import instances
-from ccn_mcp.domain.errors import BadInput, StoreMoved, UnknownInstance
+from ccn_mcp.domain.errors import BadInput, CcnError, StoreMoved, UnknownInstance
 from ccn_mcp.domain.instances import Event, Instance, State
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, LEASE_TOUCH_S
@@ -16,8 +17,12 @@ from ccn_mcp.node.context import Caller, Context, must_record
 from ccn_mcp.node.rubric import rubric
 
 MODEL_CHARS_MAX = 80
+_NO_NAME: Final = re.compile(r"[^\w.:/@+|%\[\]()=,-]+")
 HANDOVER_US: Final = 30 * 24 * 3600 * 1_000_000
 """How far back the instance is looked for that had a conversation before."""
+
+LEAVING_MAX: Final = 100
+"""Instances that a process ends when it ends, the newest ones; the others age out."""
 
 
 def instance_draft(instance: Instance, event: Event, now_us: int) -> Draft:
@@ -61,19 +66,41 @@ async def own_seat(ctx: Context, caller: Caller, instance_id: str) -> Seat:
 
 
 async def seat_of_session(ctx: Context, caller: Caller, session: str) -> Seat | None:
-    """The caller's live instance that a client session opened last, if any."""
+    """The caller's instance that a client session opened last, if any; it may have left with its process."""
     since = ctx.now_us() - ctx.settings.lease_us
     for seat in await ctx.store.seats(seen_since_us=since):
         known = seat.snapshot
+        if known.get("session") != session or known.get("principal") != caller.principal:
+            continue
         # One that has failed is passed over: its session goes on with another instance.
-        alive = known.get("state") not in (State.TERMINATED, State.FAILED)
-        if alive and known.get("session") == session and known.get("principal") == caller.principal:
+        if known.get("state") != State.FAILED and not Instance.from_body(known).gone:
             return seat
     return None
 
 
+async def awake(ctx: Context, seat: Seat) -> Seat:
+    """The seat of an instance that calls: one that had left with its process is back from here on."""
+    for _ in range(GUARD_RETRIES_MAX):
+        instance = Instance.from_body(seat.snapshot)
+        if not instance.away or not may_record(ctx):
+            return seat
+        now = ctx.now_us()
+        size = (await ctx.store.info()).head.size
+        back = instance_draft(instances.returned(instance), Event.RETURNED, now)
+        try:
+            await ctx.store.append(
+                Group((back,), guard=Guard((Kind.INSTANCE,), size), touch={instance.id: now})
+            )
+        except StoreMoved:
+            pass
+        else:
+            ctx.seen_us[instance.id] = now
+        seat = await seat_of(ctx, instance.id)
+    raise StoreMoved("other writers kept coming first; nothing was recorded, try again")
+
+
 async def lease_drafts(ctx: Context, instance_id: str | None, now_us: int) -> tuple[Draft, ...]:
-    """What has to be recorded before a lease is renewed: a return, if it had run out.
+    """What has to be recorded before a lease is renewed: a return, if it had run out or the instance's process ended.
 
     Raises:
         UnknownInstance: there is no such instance, or it has been terminated.
@@ -81,10 +108,10 @@ async def lease_drafts(ctx: Context, instance_id: str | None, now_us: int) -> tu
     if instance_id is None or now_us - ctx.seen_us.get(instance_id, -(1 << 62)) <= ctx.settings.lease_us:
         return ()
     seat = await seat_of(ctx, instance_id)
-    if now_us - seat.seen_us <= ctx.settings.lease_us:
+    instance = Instance.from_body(seat.snapshot)
+    if now_us - seat.seen_us <= ctx.settings.lease_us and not instance.away:
         return ()
-    back = instances.returned(Instance.from_body(seat.snapshot))
-    return (instance_draft(back, Event.RETURNED, now_us),)
+    return (instance_draft(instances.returned(instance), Event.RETURNED, now_us),)
 
 
 async def renew_lease(ctx: Context, seat: Seat, now_us: int) -> None:
@@ -103,8 +130,8 @@ async def end_instances(
 ) -> list[str]:
     """End the caller's instance with this id, or all of this client session; returns the ids of those that ended now.
 
-    For a clean exit that somebody can tell: a client's hook, or a program. The end of a server process is none,
-    because the chat may come back to another one; what nobody ends ages out with its lease.
+    For an end that somebody can tell: a client's hook, or a program. It is final, other than the end of a server
+    process (`leave`); what nobody ends ages out with its lease.
 
     Raises:
         UnknownInstance: `instance_id` names none of the caller's. Excluded.
@@ -128,15 +155,54 @@ async def _end(ctx: Context, instance_id: str) -> bool:
     for _ in range(GUARD_RETRIES_MAX):
         size = (await ctx.store.info()).head.size
         instance = Instance.from_body((await seat_of(ctx, instance_id)).snapshot)
-        if instance.state is State.TERMINATED:
+        if instance.gone:
             return False
-        draft = instance_draft(instances.terminated(instance), Event.TERMINATED, ctx.now_us())
+        draft = instance_draft(
+            instances.terminated(instances.returned(instance)), Event.TERMINATED, ctx.now_us()
+        )
         try:
             await ctx.store.append(Group((draft,), guard=Guard((Kind.INSTANCE,), size)))
         except StoreMoved:
             continue
         return True
     raise StoreMoved(f"other writers kept coming first; the instance {instance_id} was not ended, try again")
+
+
+async def leave(ctx: Context) -> list[str]:
+    """End the instances that this process has served, as its last act: they have no vote and are listed no longer.
+
+    A chat may come back to another process: an instance's next call makes it what it was. One that another process
+    has heard since is that one's, and stays. Returns the ids of those that ended. Never raises what a store can
+    raise: what could not be ended ages out.
+    """
+    if not ctx.seen_us or not may_record(ctx):
+        return []
+    names = sorted(ctx.seen_us, key=lambda name: -ctx.seen_us[name])[:LEAVING_MAX]
+    try:
+        for _ in range(GUARD_RETRIES_MAX):
+            size = (await ctx.store.info()).head.size
+            drafts = [draft for name in names if (draft := await _leaving(ctx, name)) is not None]
+            if not drafts:
+                return []
+            try:
+                await ctx.store.append(Group(tuple(drafts), guard=Guard((Kind.INSTANCE,), size)))
+            except StoreMoved:
+                continue
+            return [str(draft.body["instance"]) for draft in drafts]
+    except CcnError:
+        pass
+    return []
+
+
+async def _leaving(ctx: Context, name: str) -> Draft | None:
+    try:
+        seat = await seat_of(ctx, name)
+    except UnknownInstance:
+        return None  # erased meanwhile
+    instance = Instance.from_body(seat.snapshot)
+    if instance.state in (State.TERMINATED, State.FAILED) or seat.seen_us > ctx.seen_us[name]:
+        return None
+    return instance_draft(instances.left(instance), Event.TERMINATED, ctx.now_us())
 
 
 async def holder_of(ctx: Context, caller: Caller, conversation_id: str, besides: str | None) -> str | None:
@@ -147,6 +213,15 @@ async def holder_of(ctx: Context, caller: Caller, conversation_id: str, besides:
         if here and seat.instance_id != besides:
             return seat.instance_id
     return None
+
+
+def may_record(ctx: Context) -> bool:
+    """Whether anything may be added to the record now."""
+    try:
+        must_record(ctx)
+    except CcnError:
+        return False
+    return True
 
 
 def receipt_hash(receipt: str | None) -> str | None:
@@ -175,4 +250,5 @@ def _name(value: str | None, what: str) -> str | None:
     value = value.strip()
     if len(value) > MODEL_CHARS_MAX or not value.isprintable():
         raise BadInput(f"{what} is not a name of at most {MODEL_CHARS_MAX} printable characters")
-    return value
+    # Other instances read it in the consensus, which carries no free text of an instance: a name has no sentences.
+    return _NO_NAME.sub("-", value)

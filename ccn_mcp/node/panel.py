@@ -29,9 +29,10 @@ async def panel_numbers(ctx: Context, *, all_scopes: bool = False) -> PanelNumbe
 
     found = await series(ctx, limit=PANEL_REPORTS_MAX)
     if not all_scopes:
-        named = {point["conversation_id"] for point in found["points"]} - {None}
+        placed = (*found["points"], *found["compactions"])
+        named = {one["conversation_id"] for one in placed} - {None}
         own = {name for name in named if name is not None and await in_scope(ctx, name)}
-        for point in found["points"]:
-            if point["conversation_id"] not in own:
-                point["conversation_id"] = None
+        for one in placed:
+            if one["conversation_id"] not in own:
+                one["conversation_id"] = None
     return {"series": found, "entries": (await ctx.store.info()).head.size}

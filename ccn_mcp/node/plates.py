@@ -9,15 +9,19 @@ from typing import Final
 
 from ccn_mcp import data
 from ccn_mcp.domain.character import DEFAULT_BASELINE, Vector
-from ccn_mcp.domain.errors import StoreMoved, VerificationFailed
+from ccn_mcp.domain.errors import BadPlate, StoreMoved, VerificationFailed
 from ccn_mcp.domain.jcs import Json, replace_unstorable
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.limits import GUARD_RETRIES_MAX, ID_CHARS_MAX
 from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery
 from ccn_mcp.domain.plate import Plate, is_starter, parse_plate
+from ccn_mcp.domain.prompt import NOTICE_FILE_DIFFERS, NOTICE_FILE_UNUSED
 from ccn_mcp.node.context import Caller, Context
 
 STARTER = "starter_plate.md"
+SETTINGS: Final = "settings"
+"""The source of a Plate that the person chose in a client's settings."""
+
 VERSIONS_MAX = 200
 VERSIONS_AT_ONCE: Final = 20
 """An imported Plate's entry holds its original too, which may be an image; they are not all read at once."""
@@ -64,16 +68,43 @@ async def current_plate(ctx: Context) -> PlateInForce:
 
 
 async def delivered_plate(ctx: Context, caller: Caller) -> PlateInForce:
-    """The Plate in force, in the log from its first delivery on, the starter too."""
+    """The Plate in force, in the log from its first delivery on, the starter too.
+
+    Where nobody has set one, the file that the person chose in a client's settings becomes it, once.
+    """
     for _ in range(GUARD_RETRIES_MAX):
         size = (await ctx.store.info()).head.size
         current = await current_plate(ctx)
-        if current.seq is not None:
+        chosen = _chosen(ctx)[0] if is_starter(current.plate) else None
+        if current.seq is not None and chosen is None:
             return current
-        # Guarded from before the look: the starter must never come after a Plate that a person has set.
-        if (recorded := await _record(ctx, caller, current.plate, size)) is not None:
+        # Guarded from before the look: neither may come after a Plate that a person has set.
+        who = caller if chosen is None else replace(caller, source=SETTINGS)
+        if (recorded := await _record(ctx, who, chosen or current.plate, size)) is not None:
             return recorded
     raise StoreMoved("other writers kept setting Plates; nothing was delivered, try again")
+
+
+def chosen_notice(ctx: Context, current: PlateInForce) -> str:
+    """What is to be said of the file that the person chose: that it cannot be used, or is not what is in force."""
+    plate, trouble = _chosen(ctx)
+    if trouble:
+        return NOTICE_FILE_UNUSED.format(why=trouble)
+    differs = plate is not None and plate.digest != current.plate.digest
+    return NOTICE_FILE_DIFFERS if differs else ""
+
+
+def _chosen(ctx: Context) -> tuple[Plate | None, str]:
+    """The Plate in the file that the person chose, or why there is none in it; the path is nobody else's business."""
+    if ctx.chosen_plate is None:
+        return None, ""
+    try:
+        plate = parse_plate(ctx.chosen_plate())
+    except BadPlate as exc:
+        return None, str(exc)
+    except OSError as exc:
+        return None, exc.strerror or str(exc)
+    return (None if is_starter(plate) else plate), ""
 
 
 async def set_plate(

@@ -18,6 +18,7 @@ from ccn_mcp.domain.models import Body, ConversationQuery, Draft, Line, LineQuer
 from ccn_mcp.node.context import Caller, Context, short_text
 from ccn_mcp.node.erasure import ERASED, PENDING
 from ccn_mcp.node.results import RedactedMany
+from ccn_mcp.node.summaries import covering
 
 SEQS_MAX: Final = 500
 LINES_AT_ONCE: Final = 500
@@ -67,6 +68,7 @@ async def plan(ctx: Context, selection: Selection) -> Plan:
     if not selection.seqs:
         whole = await _whole(ctx, found) if selection.plate is None else frozenset[str]()
         await _plan_following(ctx, found, whole)
+    await _plan_summaries(ctx, found)
     return found
 
 
@@ -96,6 +98,7 @@ async def erase(
     # What was left behind by an earlier erasure may go now, too.
     finished = await ctx.store.erase([])
     ctx.sessions.clear()
+    ctx.spending.clear()
     return {
         "erased": dict(done),
         "already_erased": planned.already,
@@ -179,6 +182,17 @@ async def _plan_messages(ctx: Context, found: Plan) -> None:
         found.last = lines[-1]
         found.messages += len(lines)
         found.conversations.update(line.conversation_id for line in lines)
+
+
+async def _plan_summaries(ctx: Context, found: Plan) -> None:
+    """What a summary was made of is in it, in other words."""
+    if found.first is None or found.last is None:
+        return
+    going = set(found.following.get(Kind.METRIC, ()))
+    for conversation in found.conversations:
+        going.update(await covering(ctx, conversation, found.first.seq, found.last.seq))
+    if going:
+        found.following[Kind.METRIC] = sorted(going)
 
 
 async def _whole(ctx: Context, found: Plan) -> frozenset[str]:

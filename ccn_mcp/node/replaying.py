@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ccn_mcp.domain.character import TRAITS, Vector, from_blob
+from ccn_mcp.domain.character import TRAITS, Vector, average, from_blob, to_blob
 from ccn_mcp.domain.commissioning_record import FORMAT, PINNED
 from ccn_mcp.domain.commissioning_record import decode as decode_pin
 from ccn_mcp.domain.consensus_record import Recorded, decode, replay
@@ -18,13 +18,18 @@ from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Record, RecordQuery
 from ccn_mcp.node.baselines import COMMISSIONED, SAID
 from ccn_mcp.node.commissioning import differs
-from ccn_mcp.node.consensus import WHY
+from ccn_mcp.node.consensus import JUDGE, RATINGS, WHY, ratings_of
 from ccn_mcp.node.context import Context, iso
-from ccn_mcp.node.results import Explained, Replayed, ReplayFault, RuleExplained
+from ccn_mcp.node.judgements import follows
+from ccn_mcp.node.replay_results import Explained, Replayed, ReplayFault, RuleExplained
 from ccn_mcp.ports import Progress
 
 PAGE: Final = 100
 FAULTS_SHOWN: Final = 100
+RATINGS_NEAR: Final = 2
+"""Metrics of one report: the relational ones and its ratings, which follow it in the same group."""
+
+ROW_BYTES: Final = 8 * len(TRAITS)
 
 
 @dataclass(slots=True)
@@ -103,7 +108,9 @@ async def _evaluation(ctx: Context, record: Record, group: str | None, found: _T
     found.states[recorded.group] = recorded.state
     if strangers:
         found.fault(
-            record.seq, f"entry {strangers[0]} is not the report of the instance that it is counted for"
+            record.seq,
+            f"entry {strangers[0]} is not the report of the instance that it is counted for, or not the average of its "
+            "ratings",
         )
         return
     outcome = replay(before, body, record.blob, vectors)
@@ -136,9 +143,34 @@ async def _reports(ctx: Context, recorded: Recorded) -> tuple[dict[int, Vector],
             strangers.append(seat.report_id)
         elif record.body is not None:
             vectors[record.seq] = from_blob(record.blob, len(TRAITS))
-            if record.body.get("instance") != seat.instance:
+            if record.body.get("instance") != seat.instance or (
+                seat.is_new and not await _is_average(ctx, record)
+            ):
                 strangers.append(record.seq)
     return vectors, strangers
+
+
+async def _is_average(ctx: Context, report: Record) -> bool:
+    """Whether a report follows from the ratings that came with it; True where it is one rating, or they were erased."""
+    count = ratings_of(report.body)
+    if (report.body or {}).get("measured_by") == JUDGE:
+        return await follows(ctx, report)
+    if count == 1:
+        return True
+    instance = str((report.body or {}).get("instance"))
+    query = RecordQuery(
+        kinds=(Kind.METRIC,), subject=instance, after=report.seq, oldest_first=True, limit=RATINGS_NEAR
+    )
+    for record in await ctx.store.records(query):
+        if record.body is None:
+            return True
+        if record.body.get("metric") == RATINGS and record.time_us == report.time_us:
+            rows = [
+                from_blob(record.blob[at : at + ROW_BYTES], len(TRAITS))
+                for at in range(0, len(record.blob), ROW_BYTES)
+            ]
+            return len(rows) == count and to_blob(average(rows)) == report.blob
+    return False
 
 
 async def _pin(ctx: Context, record: Record, group: str | None, found: _Tally) -> None:
@@ -195,10 +227,13 @@ async def explain_verdict(ctx: Context, what: str | None = None) -> list[Explain
         recorded, names = decode(record.body or {}, record.blob), [what]
     vectors, _ = await _reports(ctx, recorded)
     reports = {seat.instance: seat.report_id for seat in recorded.seats}
-    return [
-        _explained(record, recorded, reports[name], explain(recorded, name, vectors.get(reports[name])))
-        for name in names
-    ]
+    found = []
+    for name in names:
+        report = (await ctx.store.records(RecordQuery(kinds=(Kind.VECTOR,), seqs=(reports[name],))))[0]
+        found.append(
+            _explained(record, recorded, report, explain(recorded, name, vectors.get(reports[name])))
+        )
+    return found
 
 
 async def _meant(ctx: Context, seq: int | None) -> Record:
@@ -226,7 +261,7 @@ async def _last_of(ctx: Context, instance: str) -> Record:
     return await _meant(ctx, reports[0].seq)
 
 
-def _explained(record: Record, recorded: Recorded, report: int, found: Explanation) -> Explained:
+def _explained(record: Record, recorded: Recorded, report: Record, found: Explanation) -> Explained:
     rules: list[RuleExplained] = [
         {
             "rule": test.rule,
@@ -246,7 +281,8 @@ def _explained(record: Record, recorded: Recorded, report: int, found: Explanati
         "at": iso(record.time_us),
         "group": recorded.group,
         "instance_id": found.instance,
-        "report": report,
+        "report": report.seq,
+        "measured_by": str(report.body.get("measured_by")) if report.body is not None else None,
         "new": found.is_new,
         "action": found.action,
         "why": WHY[found.reason],

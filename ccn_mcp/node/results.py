@@ -179,7 +179,7 @@ class Judged(TypedDict):
 
 
 class InstanceStatus(TypedDict):
-    """One instance as others may see it: no free text of its own."""
+    """One instance as others may see it: no free text of its own. `action` is of its group's last evaluation."""
 
     instance_id: str
     you: bool
@@ -193,6 +193,7 @@ class InstanceStatus(TypedDict):
     from_baseline: float | None
     from_consensus: float | None
     baseline_source: str | None
+    action: str | None
 
 
 class Decision(TypedDict):
@@ -204,6 +205,7 @@ class Decision(TypedDict):
     instance_id: str
     action: str
     why: str
+    flags: list[str]
 
 
 class Consensus(TypedDict):
@@ -248,10 +250,22 @@ class CommissionRound(TypedDict):
     disagree: list[str]
 
 
-class Validation(TypedDict):
-    """A run. `state` is open, validated, failed, not_validated, or recorded (commissioning).
+class PeerRatings(TypedDict):
+    """How a peer task stands. The numbers are empty until there is a result that the instance may see."""
 
-    `plate_recall` comes with the answers; `rubric` and `commissioning` with a run of the kind commission.
+    handed_to: int
+    rated: int
+    needed: int
+    median: dict[str, float]
+    lowest: dict[str, float]
+    highest: dict[str, float]
+
+
+class Validation(TypedDict):
+    """A run. `state` is open, validated, failed, not_validated, or recorded (commissioning, peer).
+
+    `plate_recall` comes with the answers; `rubric` and `commissioning` with a run of the kind commission; `record`,
+    quoted, with a peer task, and `peers` with one's own.
     """
 
     instance_id: str
@@ -261,6 +275,8 @@ class Validation(TypedDict):
     plate_recall: PlateRecall | None
     rubric: str | None
     commissioning: CommissionRound | None
+    record: str | None
+    peers: PeerRatings | None
     note: str
     head: str
 
@@ -287,75 +303,6 @@ class CommissionGroup(TypedDict):
     deviations: dict[str, float]
     disagree: list[str]
     ready: bool
-
-
-class ReplayFault(TypedDict):
-    """An entry that does not follow from what it names, and what differs."""
-
-    seq: int
-    detail: str
-
-
-class Replayed(TypedDict):
-    """Evaluations and pinned baselines (`baselines`) computed again. `erased`: used a report that was erased since."""
-
-    ok: bool
-    evaluations: int
-    matching: int
-    baselines: int
-    erased: list[int]
-    erased_count: int
-    faults: list[ReplayFault]
-    fault_count: int
-    groups: list[str]
-    head: str
-
-
-class RuleExplained(TypedDict):
-    """One rule: value and limit of its RMS and of its largest trait. `exceeded` is None where it did not apply."""
-
-    rule: str
-    compares: str
-    rms: float
-    rms_limit: float
-    max: float
-    max_limit: float | None
-    exceeded: bool | None
-    decides: bool
-
-
-class TraitExplained(TypedDict):
-    """One trait that is far from the baseline."""
-
-    trait: str
-    report: float
-    baseline: float
-
-
-class Explained(TypedDict):
-    """One verdict with every number. `exact` is False where the report was erased: four decimals are left then."""
-
-    seq: int
-    at: str
-    group: str
-    instance_id: str
-    report: int
-    new: bool
-    action: str
-    why: str
-    follows: str
-    rules_version: str
-    baseline_source: str
-    baseline_said: str
-    sigma: float
-    reports: int
-    principals: int
-    weight: str
-    base_run: int
-    rules: list[RuleExplained]
-    widest: list[TraitExplained]
-    flags: list[str]
-    exact: bool
 
 
 class Loaded(TypedDict):

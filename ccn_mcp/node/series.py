@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from ccn_mcp.domain.character import RELATIONAL, TRAITS, from_blob
 from ccn_mcp.domain.errors import BadInput
-from ccn_mcp.domain.instances import UNKNOWN_GROUP, Instance, group_of
+from ccn_mcp.domain.instances import UNKNOWN_GROUP, Event, Instance, group_of
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import RecordQuery
 from ccn_mcp.node.context import Context, iso, parse_time, short_text
@@ -41,14 +41,35 @@ class Point(TypedDict):
     conversation_id: str | None
     traits: list[float]
     relational: list[float] | None
+    measured_by: str
     consistency: float | None
     from_baseline: float | None
     from_consensus: float | None
     action: str | None
 
 
+class Compaction(TypedDict):
+    """A client has put a summary in the place of an instance's context."""
+
+    seq: int
+    at: str
+    instance_id: str
+    conversation_id: str | None
+
+
+class PeerPoint(TypedDict):
+    """One result of a peer task: the median, lowest and highest ratings by trait, of so many raters."""
+
+    at: str
+    instance_id: str
+    raters: int
+    median: list[float]
+    lowest: list[float]
+    highest: list[float]
+
+
 class Series(TypedDict):
-    """Reports, oldest first. `baseline` and `consensus` are the newest of the newest report's group."""
+    """Reports and compactions, oldest first. `baseline` and `consensus` are the newest of the newest report's group."""
 
     traits: list[str]
     relational: list[str]
@@ -56,6 +77,8 @@ class Series(TypedDict):
     baseline_source: str
     consensus: list[float] | None
     points: list[Point]
+    compactions: list[Compaction]
+    peers: list[PeerPoint]
     left_out: str | None
 
 
@@ -99,6 +122,8 @@ async def series(
         "baseline_source": base.source,
         "consensus": await _consensus(ctx, kept),
         "points": [_point(record, verdicts, metrics) for record in kept],
+        "compactions": await _compactions(ctx, instance, conversation, kept),
+        "peers": await _peers(ctx, {str((record.body or {}).get("instance")) for record in kept}),
         "left_out": "; ".join(notes) or None,
     }
 
@@ -125,6 +150,7 @@ def _point(
         "conversation_id": conversation if isinstance(conversation, str) else None,
         "traits": _rounded(from_blob(record.blob, len(TRAITS))),
         "relational": metrics.get((instance, record.time_us)),
+        "measured_by": str(body.get("measured_by")),
         "consistency": round(1 - base, 4) if base is not None else None,
         "from_baseline": base,
         "from_consensus": _rms(verdict.get("drift_e4")),
@@ -168,6 +194,49 @@ async def _metrics(
         for record in await ctx.store.records(query)
         if record.body is not None and record.body.get("metric") == "relational"
     }
+
+
+async def _compactions(
+    ctx: Context, instance: str | None, conversation: str | None, kept: Sequence[Record]
+) -> list[Compaction]:
+    """Those since the oldest report that is shown."""
+    if not kept:
+        return []
+    query = RecordQuery(kinds=(Kind.INSTANCE,), subject=instance, after=kept[0].seq, limit=SCAN_MAX)
+    found: list[Compaction] = []
+    for record in (await ctx.store.records(query))[::-1]:
+        body = record.body or {}
+        place = body.get("conversation")
+        if body.get("event") == Event.COMPACTED and conversation in (None, place):
+            found.append(
+                {
+                    "seq": record.seq,
+                    "at": iso(record.time_us),
+                    "instance_id": str(body.get("instance")),
+                    "conversation_id": place if isinstance(place, str) else None,
+                }
+            )
+    return found
+
+
+async def _peers(ctx: Context, instances: set[str]) -> list[PeerPoint]:
+    """Results of peer tasks about these instances, newest first; of one task, which may have several, the newest."""
+    found: dict[str, PeerPoint] = {}
+    for record in await ctx.store.records(RecordQuery(kinds=(Kind.VALIDATION,), limit=SCAN_MAX)):
+        body = record.body or {}
+        run, raters = str(body.get("run")), body.get("raters")
+        if body.get("event") == "peer_measured" and body.get("instance") in instances and run not in found:
+            rows = _rounded(from_blob(record.blob, 3 * len(TRAITS)))
+            median, lowest, highest = (rows[at : at + len(TRAITS)] for at in range(0, len(rows), len(TRAITS)))
+            found[run] = {
+                "at": iso(record.time_us),
+                "instance_id": str(body["instance"]),
+                "raters": len(raters) if isinstance(raters, list) else 0,
+                "median": median,
+                "lowest": lowest,
+                "highest": highest,
+            }
+    return list(found.values())
 
 
 async def _group(ctx: Context, kept: Sequence[Record]) -> str | None:

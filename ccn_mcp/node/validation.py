@@ -24,15 +24,16 @@ from ccn_mcp.domain.jcs import check_text
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Body, Draft, Group, Record, RecordQuery, Seat
 from ccn_mcp.domain.plate import Plate, parse_plate
-from ccn_mcp.node.consensus import reporting_seat
 from ccn_mcp.node.context import Caller, Context, iso, must_record, short_text
 from ccn_mcp.node.conversations import recorded_under
 from ccn_mcp.node.instances import lease_drafts
+from ccn_mcp.node.recollection import recorded_at, recorded_before, unfounded
+from ccn_mcp.node.reporting import reporting_seat
 from ccn_mcp.node.results import PlateRecall, RecallQuestion, Validation
 
 FORMAT: Final = "ccn.recall/1"
 OPEN: Final = "open"
-KINDS: Final = ("recall", "commission")
+KINDS: Final = ("recall", "commission", "peer")
 _OPENED: Final = "ccn:recall:"
 _ANSWERED: Final = "ccn:recalled:"
 
@@ -69,7 +70,7 @@ async def validate_character(
 ) -> Validation:
     """Hand out a run, or take its six answers, or its 16 scores. A run is used once and expires with the lease.
 
-    `kind` is recall (the default) or commission (`ccn_mcp.node.commissioning`).
+    `kind` is recall (the default), commission (`ccn_mcp.node.commissioning`) or peer (`ccn_mcp.node.peers`).
 
     Raises:
         BadInput, TooLarge, BadText: arguments that cannot be used; the run stays open.
@@ -82,12 +83,15 @@ async def validate_character(
     run = short_text(run_id, "run_id")
     if kind not in (None, "", *KINDS) or (kind == KINDS[0] and scores is not None):
         raise BadInput(
-            f"kind is one of: {', '.join(KINDS)}; answers go with the first, scores with the second"
+            f"kind is one of: {', '.join(KINDS)}; answers go with the first, scores with the others"
         )
-    commission = kind == KINDS[1] or scores is not None
-    if commission and answers is not None:
-        raise BadInput("a commissioning run takes scores, and no answers")
-    if (run is None) != ((scores if commission else answers) is None):
+    peer = kind == KINDS[2]
+    commission = kind == KINDS[1] or (scores is not None and not peer)
+    if (commission or peer) and answers is not None:
+        raise BadInput(f"a run of the kind {KINDS[2] if peer else KINDS[1]} takes scores, and no answers")
+    if peer and run is None and scores is not None:
+        raise BadInput("scores belong to a run_id; call with kind=peer alone to get one")
+    if not peer and (run is None) != ((scores if commission else answers) is None):
         raise BadInput(
             "run_id and answers (or scores) belong together; call with neither to get a run_id, then with both"
         )
@@ -97,6 +101,10 @@ async def validate_character(
         raise UnknownInstance(
             f"the instance {seat.instance_id!r} has ended; call load_plate to open another one"
         )
+    if peer:
+        from ccn_mcp.node.peers import take_part
+
+        return await take_part(ctx, caller, seat, run, scores)
     if commission:
         from ccn_mcp.node.commissioning import open_run, take_scores
 
@@ -134,7 +142,8 @@ async def _open(ctx: Context, caller: Caller, seat: Seat) -> Validation:
     if not isinstance(plate_seq, int):
         raise Refused("no Plate was delivered to this instance yet; call load_plate first")
     plate = await _plate_at(ctx, plate_seq)
-    if not recall.can_be_validated(plate.facts):
+    recorded = await recorded_before(ctx, seat)
+    if not recall.can_be_validated(plate.facts, list(recorded.values())):
         head = str((await ctx.store.info()).head)
         return _result(seat, None, recall.State.NOT_VALIDATED.value, NO_FACTS, head)
     now = ctx.now_us()
@@ -142,6 +151,7 @@ async def _open(ctx: Context, caller: Caller, seat: Seat) -> Validation:
     body: Body = {
         "event": "opened",
         "format": FORMAT,
+        "history": [*recorded],
         "instance": seat.instance_id,
         "key": f"{_OPENED}{run}",
         "plate_seq": plate_seq,
@@ -151,13 +161,14 @@ async def _open(ctx: Context, caller: Caller, seat: Seat) -> Validation:
     }
     head = await _append(ctx, seat, body, now)
     until = iso(now + ctx.settings.lease_us)
-    return _result(seat, run, OPEN, f"{HOW} The run expires at {until}.", head, questions=_questions())
+    asked = _questions(list(recorded.values()))
+    return _result(seat, run, OPEN, f"{HOW} The run expires at {until}.", head, questions=asked)
 
 
-def _questions() -> list[RecallQuestion]:
+def _questions(history: Sequence[str]) -> list[RecallQuestion]:
     return [
         {"name": question.name, "question": question.text, "characters_max": question.chars_max}
-        for question in recall.ASKED
+        for question in recall.questions(history)
     ]
 
 
@@ -176,24 +187,12 @@ async def _plate_at(ctx: Context, seq: int) -> Plate:
 
 
 async def _answer(ctx: Context, caller: Caller, seat: Seat, run: str, answers: Sequence[str]) -> Validation:
-    opened = await _opened(ctx, caller, seat, run)
+    opened = await opened_run(ctx, caller, seat, run)
     key = f"{_ANSWERED}{run}"
     if await recorded_under(ctx, caller, key) is not None:
         raise _used(run)
-    plate_seq = (opened.body or {}).get("plate_seq")
-    if not isinstance(plate_seq, int):
-        raise VerificationFailed(f"the run at entry {opened.seq} cannot be read; run ccn-mcp verify")
-    scored = recall.score((await _plate_at(ctx, plate_seq)).facts, answers)
-    found: PlateRecall = {
-        "passed": scored.passed,
-        "of": len(recall.ASKED),
-        "contradictions": scored.contradictions,
-        "score": scored.score,
-        "outcomes": {
-            question.name: outcome.value
-            for question, outcome in zip(recall.ASKED, scored.outcomes, strict=True)
-        },
-    }
+    scored = await scored_against(ctx, opened, answers)
+    found = shown(scored)
     body: Body = {
         "answers": [*answers],
         "contradictions": scored.contradictions,
@@ -204,7 +203,7 @@ async def _answer(ctx: Context, caller: Caller, seat: Seat, run: str, answers: S
         "opened_seq": opened.seq,
         "outcomes": {**found["outcomes"]},
         "passed": scored.passed,
-        "plate_seq": plate_seq,
+        "plate_seq": (opened.body or {})["plate_seq"],
         "principal": caller.principal,
         "run": run,
         "score_e4": round(scored.score * 10_000),
@@ -218,7 +217,44 @@ async def _answer(ctx: Context, caller: Caller, seat: Seat, run: str, answers: S
     return _result(seat, run, scored.state.value, SHOWS[scored.state], head, found=found)
 
 
-async def _opened(ctx: Context, caller: Caller, seat: Seat, run: str) -> Record:
+async def scored_against(ctx: Context, opened: Record, answers: Sequence[str]) -> recall.Scored:
+    """What six answers are worth against the Plate and the history of a run; records nothing.
+
+    Raises:
+        VerificationFailed, Refused: the Plate of the run cannot be read any more.
+    """
+    plate_seq = (opened.body or {}).get("plate_seq")
+    if not isinstance(plate_seq, int):
+        raise VerificationFailed(f"the run at entry {opened.seq} cannot be read; run ccn-mcp verify")
+    plate = await _plate_at(ctx, plate_seq)
+    return recall.score(
+        plate.facts,
+        answers,
+        history=await recorded_at(ctx, opened),
+        unfounded=await unfounded(ctx, plate, answers, opened.seq),
+    )
+
+
+def shown(scored: recall.Scored) -> PlateRecall:
+    """A score as results have it."""
+    return {
+        "passed": scored.passed,
+        "of": len(recall.ASKED),
+        "contradictions": scored.contradictions,
+        "score": scored.score,
+        "outcomes": {
+            question.name: outcome.value
+            for question, outcome in zip(recall.ASKED, scored.outcomes, strict=True)
+        },
+    }
+
+
+async def opened_run(ctx: Context, caller: Caller, seat: Seat, run: str) -> Record:
+    """The entry that opened the instance's run.
+
+    Raises:
+        NotFound: there is none, or it has expired.
+    """
     opened = await recorded_under(ctx, caller, f"{_OPENED}{run}")
     if opened is None or opened.body is None or opened.body.get("instance") != seat.instance_id:
         raise NotFound(
@@ -268,6 +304,8 @@ def _result(
         "plate_recall": found,
         "rubric": None,
         "commissioning": None,
+        "record": None,
+        "peers": None,
         "note": note,
         "head": head,
     }

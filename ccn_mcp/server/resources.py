@@ -206,8 +206,12 @@ async def _last_report(node: Node, instance_id: str) -> list[str]:
     return []
 
 
+METRICS_SEEN_MAX = 50
+"""Newest metrics among which the relational ones are looked for; reports of several ratings leave others."""
+
+
 async def _relational(node: Node, instance_id: str) -> tuple[str, ...]:
-    query = RecordQuery(kinds=(Kind.METRIC,), subject=instance_id)
+    query = RecordQuery(kinds=(Kind.METRIC,), subject=instance_id, limit=METRICS_SEEN_MAX)
     for record in await node.ctx.store.records(query):
         if record.body is not None and record.body.get("metric") == "relational":
             return describe(from_blob(record.blob, len(RELATIONAL)), names=RELATIONAL)

@@ -58,7 +58,8 @@ async def load_plate(
 ) -> CallToolResult:
     """Deliver the context as prose; the ids are in it and, for programs, in `_meta`. Where nothing may be
     recorded, the Plate alone."""
-    if _node(ctx).ctx.settings.excluded is not None:
+    found = _node(ctx).ctx
+    if found.settings.excluded is not None or found.private():
         return await _plate_only(_node(ctx))
     with told_to_the_model():
         loaded = await _node(ctx).load_plate(

@@ -11,13 +11,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
 
 from ccn_mcp.domain.errors import StoreBusy, StoreError, StoreReadOnly, StoreUnavailable
 from ccn_mcp.domain.limits import STORE_WAIT_S_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Final, Self
 
 QUEUE_POLL_S: Final = 0.001
 WORK_POLL_S: Final = 0.0002

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
-from ccn_mcp.domain.anchors import Stamp
 from ccn_mcp.domain.errors import KeyUnusable
-from ccn_mcp.domain.ledger import Head
-from ccn_mcp.domain.models import Body, Claim
-from ccn_mcp.ports import Keeper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final
+
+    from ccn_mcp.domain.anchors import Stamp
+    from ccn_mcp.domain.entries import Body
+    from ccn_mcp.domain.ledger import Head
+    from ccn_mcp.domain.models import Claim
+    from ccn_mcp.ports import Keeper
 
 
 class _Nobody:
@@ -34,6 +38,8 @@ class _Nobody:
         return None
 
     def stamp(self, _note: bytes, _token: bytes, /) -> Stamp:
+        from ccn_mcp.domain.anchors import Stamp
+
         return Stamp(why="nobody here trusts an authority")
 
     def heads(self, _store_id: bytes, /) -> Sequence[Claim]:

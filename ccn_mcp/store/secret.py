@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import secrets
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-from ccn_mcp.domain.erasure import SECRET_BYTES
 from ccn_mcp.domain.errors import StoreUnavailable
 from ccn_mcp.store.folders import make_folders, sync_folder
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 SECRET_FILE: Final = "erasure-key"  # noqa: S105  # the name of the file
 
+SECRET_BYTES: Final = 32
 Secret = Callable[[bool], bytes | None]
 """The secret; where there is none yet, it is made if True is given, else None comes back."""
 
@@ -63,12 +64,14 @@ def _make(path: Path) -> None:
     """Whole or not at all; of two first erasures at once, one makes the secret of both."""
     if path.exists():
         return
+    import tempfile  # needed once in a store's life
+
     make_folders(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent)  # 0600
     draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(SECRET_BYTES))
+            file.write(os.urandom(SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):

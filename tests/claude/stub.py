@@ -4,13 +4,15 @@
         client = anthropic.Anthropic(base_url=stub.url, api_key="stub")
 
 It keeps a journal of every request that arrives, whatever its path, with its time. Answers stream in the real event
-order. What a script returns only has to have `send(exchange)`: `Reply` and `Failure` are here, and a further fault is
-a further small class that calls `exchange.event`, `exchange.json` or `exchange.cut`.
+order. What a script returns only has to have `send(exchange)`: `Reply` and `Failure` are here, and the faults are
+small classes of faults.py that call `exchange.event`, `exchange.json`, `exchange.cut` or `exchange.reset`.
 """
 
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import sys
 import threading
 import time
@@ -91,6 +93,16 @@ class Answer(Protocol):
         """Write the whole response."""
 
 
+class Block(Protocol):
+    """A block of an assistant's message."""
+
+    def block(self) -> Json:
+        """As in a response that is not streamed."""
+
+    def events(self) -> tuple[Json, list[Json]]:
+        """The empty block and its deltas."""
+
+
 @dataclass(frozen=True)
 class Text:
     """A text block."""
@@ -104,7 +116,7 @@ class Text:
     def events(self) -> tuple[Json, list[Json]]:
         """The empty block and its deltas."""
         return {"type": "text", "text": ""}, [
-            {"type": "text_delta", "text": part} for part in _parts(self.text)
+            {"type": "text_delta", "text": part} for part in parts(self.text)
         ]
 
 
@@ -123,7 +135,7 @@ class ToolUse:
     def events(self) -> tuple[Json, list[Json]]:
         """The empty block and its deltas: the input's JSON in pieces."""
         deltas = [
-            {"type": "input_json_delta", "partial_json": part} for part in _parts(json.dumps(self.input))
+            {"type": "input_json_delta", "partial_json": part} for part in parts(json.dumps(self.input))
         ]
         return {**self.block(), "input": {}}, deltas
 
@@ -131,7 +143,7 @@ class ToolUse:
 class Reply:
     """An assistant's message of these blocks. Without `stop_reason` it is tool_use where a tool is used."""
 
-    def __init__(self, *blocks: Text | ToolUse, stop_reason: str = "", usage: Json | None = None) -> None:
+    def __init__(self, *blocks: Block, stop_reason: str = "", usage: Json | None = None) -> None:
         self.blocks = blocks
         used = any(isinstance(block, ToolUse) for block in blocks)
         self.stop_reason = stop_reason or ("tool_use" if used else "end_turn")
@@ -205,7 +217,7 @@ def tokens_in(value: Any) -> int:
     return max(1, len(json.dumps(value, ensure_ascii=False).encode()) // BYTES_A_TOKEN)
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
     return [text[at : at + DELTA_CHARS] for at in range(0, len(text), DELTA_CHARS)] or [""]
 
 
@@ -243,6 +255,13 @@ class Exchange:
         """Break the connection off, in the middle of whatever was sent."""
         self._streams = False
         self._handler.close_connection = True
+
+    def reset(self) -> None:
+        """Break the connection off as a machine does that forgot it: RST instead of an end."""
+        self._handler.wfile.flush()
+        self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.cut()
+        self._handler.connection.close()
 
     def end(self) -> None:
         """Close the stream, if one was begun and not cut."""

@@ -114,6 +114,7 @@ def test_explain_says_each_rule_with_value_and_limit(cli: Run, db: Path) -> None
         assert "does not apply: fewer than three" in ran.out
         assert "neither measured nor chosen" in ran.out.replace("\n    ", " ").replace("\n  ", " ")
         assert "no vote" in ran.out
+        assert "self_report, new, weight 1/1" in ran.out
     document = json.loads(cli("consensus", "explain", mine, "--db", str(db), "--json").out)
     assert document["verdicts"][0]["action"] == "reinit"
 

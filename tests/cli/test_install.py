@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from ccn_mcp.cli import install
+from ccn_mcp.cli import install_claude
+from ccn_mcp.cli.install_clients import DESKTOP_FILE
 from ccn_mcp.cli.install_file import inserted, is_ours, removed, write
 from ccn_mcp.domain.errors import BadInput, Conflict, Refused
 from tests.cli.conftest import Ran, Run
+from tests.cli.test_plate import at_a_terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fake programs are shell scripts")
 
@@ -237,37 +239,6 @@ def test_is_ours(entry: object, ours: bool) -> None:
     assert is_ours(entry) is ours
 
 
-# ---- where the files are -------------------------------------------------------------------------------
-
-
-def test_the_file_of_each_platform(tmp_path: Path) -> None:
-    where = {name: install.desktop_file(tmp_path, name) for name in ("darwin", "linux", "win32")}
-    assert where["darwin"].relative_to(tmp_path).as_posix().startswith("Library/Application Support/Claude/")
-    assert where["linux"].relative_to(tmp_path).as_posix().startswith(".config/Claude/")
-    assert where["win32"].relative_to(tmp_path).as_posix().startswith("AppData/Roaming/Claude/")
-
-
-def packaged(home: Path, name: str) -> Path:
-    folder = home / "AppData" / "Local" / "Packages" / name / "LocalCache" / "Roaming" / "Claude"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def test_a_packaged_installation_on_windows_goes_first(tmp_path: Path) -> None:
-    (tmp_path / "AppData" / "Roaming" / "Claude").mkdir(parents=True)
-    folder = packaged(tmp_path, "Claude_pzs8sxrjxfjjc")
-    assert install.desktop_file(tmp_path, "win32").parent == folder
-
-
-def test_of_several_packaged_installations_the_one_in_use(tmp_path: Path) -> None:
-    packaged(tmp_path, "Claude_a")
-    second = packaged(tmp_path, "Claude_b")
-    with pytest.raises(Refused, match="several"):
-        install.desktop_file(tmp_path, "win32")
-    (second / install.DESKTOP_FILE).write_text("{}")
-    assert install.desktop_file(tmp_path, "win32").parent == second
-
-
 # ---- the command ---------------------------------------------------------------------------------------
 
 
@@ -277,39 +248,39 @@ def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "platform", "linux")
     folder = tmp_path / "home" / ".config" / "Claude"
     folder.mkdir(parents=True)
-    return folder / install.DESKTOP_FILE
+    return folder / DESKTOP_FILE
 
 
-def test_without_write_it_only_shows(cli: Run, desktop: Path) -> None:
+def test_without_a_terminal_it_only_shows(cli: Run, desktop: Path) -> None:
     desktop.write_text(OTHERS)
     ran = cli("install", "claude-desktop")
     assert ran.status == 0
     assert '+        "ccn": {' in ran.out
-    assert "--write" in ran.out
+    assert "--yes" in ran.out
     assert desktop.read_text() == OTHERS
     assert siblings(desktop) == [desktop.name]
 
 
-def test_write_then_again_then_undo(cli: Run, desktop: Path) -> None:
+def test_done_then_again_then_undone(cli: Run, desktop: Path) -> None:
     desktop.write_text(OTHERS)
-    ran = cli("install", "claude-desktop", "--write", "--json")
+    ran = cli("install", "claude-desktop", "--yes", "--json")
     done = json.loads(ran.out)
     assert (done["written"], done["file"]) == (True, str(desktop))
     entry = json.loads(desktop.read_text())["mcpServers"]["ccn"]
     assert Path(entry["command"]).is_absolute(), "Claude Desktop does not know the PATH of a shell"
     assert entry["args"][-1] == "serve"
-    assert "connected already" in cli("install", "claude-desktop", "--write").out
+    assert "connected already" in cli("install", "claude-desktop", "--yes").out
     assert "+" not in cli("install", "claude-desktop").out
     assert cli("install", "claude-desktop", "--undo").status == 0
-    assert "ccn" in json.loads(desktop.read_text())["mcpServers"], "undo, too, only shows without --write"
-    assert cli("install", "claude-desktop", "--undo", "--write").status == 0
+    assert "ccn" in json.loads(desktop.read_text())["mcpServers"], "undo, too, only shows without --yes"
+    assert cli("install", "claude-desktop", "--undo", "--yes").status == 0
     assert desktop.read_text() == OTHERS
-    assert "no entry of ours" in cli("install", "claude-desktop", "--undo", "--write").out
+    assert "no entry of ours" in cli("install", "claude-desktop", "--undo", "--yes").out
 
 
 def test_the_chosen_store_goes_into_the_entry(cli: Run, desktop: Path, tmp_path: Path) -> None:
     own = str(tmp_path / "my data" / "own.db")
-    assert cli("install", "claude-desktop", "--write", "--db", own).status == 0
+    assert cli("install", "claude-desktop", "--yes", "--db", own).status == 0
     assert json.loads(desktop.read_text())["mcpServers"]["ccn"]["args"][-2:] == ["--db", own]
 
 
@@ -317,13 +288,13 @@ def test_the_shell_s_ccn_db_goes_into_the_entry(
     cli: Run, desktop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CCN_DB", str(tmp_path / "own.db"))
-    cli("install", "claude-desktop", "--write")
+    cli("install", "claude-desktop", "--yes")
     assert str(tmp_path / "own.db") in json.loads(desktop.read_text())["mcpServers"]["ccn"]["args"]
 
 
 def test_a_client_that_has_not_run_is_not_found(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    ran = cli("install", "claude-desktop", "--write")
+    ran = cli("install", "claude-desktop", "--yes")
     assert ran.status == 3
     assert "Start it once" in ran.err
 
@@ -334,6 +305,7 @@ def test_a_client_that_has_not_run_is_not_found(cli: Run, monkeypatch: pytest.Mo
         (["emacs"], 2),
         (["claude-desktop", "--project", "."], 2),
         (["claude-code", "--project", "no-such-folder"], 3),
+        (["cursor", "--server-only"], 2),
     ],
 )
 def test_what_it_cannot_do(cli: Run, arguments: list[str], status: int) -> None:
@@ -344,19 +316,28 @@ def test_what_it_cannot_do(cli: Run, arguments: list[str], status: int) -> None:
 # ---- Claude Code ---------------------------------------------------------------------------------------
 
 FAKE = r"""#!/bin/sh
-echo "$@" >> "$HOME/calls"
-case "$2" in
-  get) [ -f "$HOME/known" ] && cat "$HOME/known" && exit 0; echo "No MCP server found" >&2; exit 1;;
-  add) shift 6; printf 'ccn:\n  Scope: User config\n  Command: %s\n' "$1" > "$HOME/known"; shift
-       printf '  Args: %s\n' "$*" >> "$HOME/known";;
-  remove) rm "$HOME/known";;
+cd "$HOME" || exit 9
+echo "$@" >> calls
+case "$1 $2 $3" in
+  "plugin list --json") [ -f plugin ] && echo '[{"id": "ccn@ccn-mcp", "scope": "user", "enabled": true}]' || echo '[]';;
+  "plugin marketplace list") [ -f market ] && sed 's|.*|[{"name": "ccn-mcp", "path": "&"}]|' market || echo '[]';;
+  "plugin marketplace add") echo "$4" > market;;
+  "plugin marketplace remove") rm market;;
+  "plugin install ccn@ccn-mcp") [ -f market ] && touch plugin;;
+  "plugin uninstall ccn@ccn-mcp") rm plugin;;
+  "mcp get ccn") [ -f known ] && cat known && exit 0; echo "No MCP server found" >&2; exit 1;;
+  "mcp add --scope") shift 6; printf 'ccn:\n  Scope: User config\n  Command: %s\n' "$1" > known; shift
+       printf '  Args: %s\n' "$*" >> known;;
+  "mcp remove --scope") rm known;;
+  *) echo "unknown: $*" >&2; exit 8;;
 esac
 """
+"""As Claude Code 2.1.330 does it; `test_install_real.py` holds that to the real one."""
 
 
 @pytest.fixture
 def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A `claude` that remembers how it was called."""
+    """The home folder of a `claude` that remembers how it was called; `ccn-mcp` is not on the PATH."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "claude").write_text(FAKE)
@@ -367,43 +348,88 @@ def claude(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def calls(home: Path) -> list[str]:
+@pytest.fixture
+def on_path(claude: Path, tmp_path: Path) -> Path:
+    """The same with `ccn-mcp` on the PATH, so that a plugin's hooks would work."""
+    (tmp_path / "bin" / "ccn-mcp").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "ccn-mcp").chmod(0o755)
+    return claude
+
+
+def calls(home: Path, *, changing: bool = True) -> list[str]:
+    """How `claude` was called: as far as that changes something."""
     file = home / "calls"
-    return file.read_text().splitlines() if file.exists() else []
+    called = file.read_text().splitlines() if file.exists() else []
+    return [call for call in called if not (changing and ("list" in call or call.startswith("mcp get")))]
 
 
-def test_claude_code_is_only_told_the_command(cli: Run, claude: Path) -> None:
+MARKET = str(install_claude.marketplace())
+PLUGIN = [f"plugin marketplace add {MARKET}", "plugin install ccn@ccn-mcp"]
+
+
+def test_claude_code_gets_the_plugin_by_its_own_commands(cli: Run, on_path: Path) -> None:
+    shown = cli("install", "claude-code").out
+    assert all(f"claude {command}" in shown for command in PLUGIN)
+    assert calls(on_path) == []
+    assert "It records by" in cli("install", "claude-code", "--yes").out
+    assert calls(on_path) == PLUGIN
+    assert "connected already" in cli("install", "claude-code", "--yes").out
+    assert calls(on_path) == PLUGIN
+    assert cli("install", "claude-code", "--undo", "--yes").status == 0
+    assert calls(on_path)[2:] == ["plugin uninstall ccn@ccn-mcp", "plugin marketplace remove ccn-mcp"]
+    assert "no entry" in cli("install", "claude-code", "--undo", "--yes").out
+
+
+def test_the_plugin_takes_the_place_of_the_server(cli: Run, on_path: Path) -> None:
+    assert cli("install", "claude-code", "--server-only", "--yes").status == 0
+    assert cli("install", "claude-code", "--yes").status == 0
+    assert calls(on_path)[1:] == ["mcp remove --scope user ccn", *PLUGIN]
+    assert "connected already" in cli("install", "claude-code", "--server-only", "--yes").out
+
+
+def test_a_program_that_has_moved_moves_its_plugin(cli: Run, on_path: Path) -> None:
+    (on_path / "market").write_text("/where/it/was")
+    (on_path / "plugin").touch()
+    assert cli("install", "claude-code", "--yes").status == 0
+    assert calls(on_path) == PLUGIN[:1]
+
+
+def test_a_store_of_its_own_is_not_promised_to_hooks(cli: Run, on_path: Path, tmp_path: Path) -> None:
+    ran = cli("install", "claude-code", "--yes", "--db", str(tmp_path / "own.db"))
+    assert ran.status == 2
+    assert "--server-only" in ran.err
+    assert calls(on_path) == []
+
+
+def test_off_the_path_only_the_server_is_connected(cli: Run, claude: Path) -> None:
     ran: Ran = cli("install", "claude-code")
     assert "claude mcp add --scope user ccn -- " in ran.out
     assert calls(claude) == []
-
-
-def test_with_write_claude_does_it_once(cli: Run, claude: Path) -> None:
-    assert cli("install", "claude-code", "--write").status == 0
-    assert [call.split()[1] for call in calls(claude)] == ["get", "add"]
-    assert "connected already" in cli("install", "claude-code", "--write").out
-    assert [call.split()[1] for call in calls(claude)] == ["get", "add", "get"]
-    assert cli("install", "claude-code", "--undo", "--write").status == 0
+    assert "needs ccn-mcp on your PATH" in cli("install", "claude-code", "--yes").out
+    assert [call.split()[1] for call in calls(claude)] == ["add"]
+    assert "connected already" in cli("install", "claude-code", "--yes").out
+    assert [call.split()[1] for call in calls(claude)] == ["add"]
+    assert cli("install", "claude-code", "--undo", "--yes").status == 0
     assert calls(claude)[-1] == "mcp remove --scope user ccn"
-    assert "no entry" in cli("install", "claude-code", "--undo", "--write").out
+    assert "no entry" in cli("install", "claude-code", "--undo", "--yes").out
 
 
 def test_an_older_entry_in_claude_code_is_replaced(cli: Run, claude: Path) -> None:
     (claude / "known").write_text("ccn:\n  Command: /old/ccn-mcp\n  Args: serve\n")
-    assert cli("install", "claude-code", "--write").status == 0
-    assert [call.split()[1] for call in calls(claude)] == ["get", "remove", "add"]
+    assert cli("install", "claude-code", "--yes").status == 0
+    assert [call.split()[1] for call in calls(claude)] == ["remove", "add"]
 
 
 def test_another_program_in_claude_code_is_left_alone(cli: Run, claude: Path) -> None:
     (claude / "known").write_text("ccn:\n  Command: npx\n  Args: other\n")
     for more in ([], ["--undo"]):
-        assert cli("install", "claude-code", "--write", *more).status == 4
-    assert {call.split()[1] for call in calls(claude)} == {"get"}
+        assert cli("install", "claude-code", "--yes", *more).status == 4
+    assert calls(claude) == []
 
 
 def test_a_failing_claude_is_reported(cli: Run, claude: Path, tmp_path: Path) -> None:
     (tmp_path / "bin" / "claude").write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
-    ran = cli("install", "claude-code", "--write")
+    ran = cli("install", "claude-code", "--yes")
     assert ran.status == 4
     assert "broken" in ran.err
 
@@ -412,7 +438,7 @@ def test_without_claude_its_file_is_not_touched(
     cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    ran = cli("install", "claude-code", "--write")
+    ran = cli("install", "claude-code", "--yes")
     assert ran.status == 3
     assert "--project" in ran.err
 
@@ -420,8 +446,36 @@ def test_without_claude_its_file_is_not_touched(
 def test_a_project_gets_its_own_file(cli: Run, tmp_path: Path) -> None:
     project = tmp_path / "my project"
     project.mkdir()
-    assert cli("install", "claude-code", "--project", str(project), "--write").status == 0
+    assert cli("install", "claude-code", "--project", str(project), "--yes").status == 0
     file = project / ".mcp.json"
     assert is_ours(json.loads(file.read_text())["mcpServers"]["ccn"])
-    assert cli("install", "claude-code", "--project", str(project), "--undo", "--write").status == 0
+    assert cli("install", "claude-code", "--project", str(project), "--undo", "--yes").status == 0
     assert json.loads(file.read_text()) == {"mcpServers": {}}
+
+
+@pytest.mark.parametrize(
+    ("client", "place", "servers"),
+    [("cursor", ".cursor/mcp.json", "mcpServers"), ("vscode", ".vscode/mcp.json", "servers")],
+)
+def test_a_project_s_folder_of_settings_is_made(
+    cli: Run, tmp_path: Path, client: str, place: str, servers: str
+) -> None:
+    project = tmp_path / "my project"
+    project.mkdir()
+    cli("install", client, "--project", str(project))
+    assert not list(project.iterdir()), "looking makes nothing"
+    assert cli("install", client, "--project", str(project), "--yes").status == 0
+    assert is_ours(json.loads((project / place).read_text())[servers]["ccn"])
+
+
+# ---- asking --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("typed", "done"), [("y\n", True), ("YES\n", True), ("\n", False), ("no\n", False)])
+def test_at_a_terminal_it_asks(desktop: Path, typed: str, done: bool) -> None:
+    desktop.write_text(OTHERS)
+    status, screen = at_a_terminal("install", "claude-desktop", typed=typed, NO_COLOR="1")
+    assert status == 0
+    assert "Do this? [y/N]" in screen
+    assert ("ccn" in json.loads(desktop.read_text())["mcpServers"]) is done
+    assert ("Nothing was changed" in screen) is not done

@@ -19,6 +19,7 @@ NODE: Final = f"node-linux-{ARCHITECTURE}@22"
 
 CLAUDE_CODE: Final = f"@anthropic-ai/claude-code-linux-{ARCHITECTURE}@2.1.330"
 INSPECTOR: Final = "@modelcontextprotocol/inspector@2.12.0"
+MCPB: Final = "@anthropic-ai/mcpb@2.1.2"
 TS_SDK1: Final = "@modelcontextprotocol/sdk@1.32.2"
 TS_CLIENT2: Final = "@modelcontextprotocol/client@2.4.0"
 

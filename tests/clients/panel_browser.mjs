@@ -35,6 +35,31 @@ async function keys(view) {
   order.push(await view.locator(":focus").getAttribute("id"));
   return order;
 }
+// Every measure over time, chosen by keyboard in the real select.
+async function over(view, prefix) {
+  await view.locator("#tab-drift").click();
+  const drawn = {};
+  for (const name of ["drift", "ccc", "t1", "r0"]) {
+    await view.locator("#measure").selectOption(name);
+    const first = view.locator("#drift svg.chart").first();
+    await first.waitFor();
+    drawn[name] = { heading: await text(view, "#drift h2"), label: await first.getAttribute("aria-label"),
+      dots: await view.locator("#drift svg.chart").evaluateAll((all) => all.map((one) => one.querySelectorAll("circle").length)),
+      heights: await first.locator("circle").evaluateAll((all) => all.map((dot) => dot.getAttribute("cy"))),
+      lines: await first.locator("path").evaluateAll((all) => all.map((line) => line.getAttribute("class"))),
+      focus: await view.locator(":focus").getAttribute("id").catch(() => "") };
+    await picture(`${prefix}-over-${name}`);
+  }
+  const options = await view.locator("#measure option").count();
+  const talks = [await view.locator("#drift svg.chart").count()];
+  await view.locator("#talk").selectOption({ index: 1 });
+  talks.push(await view.locator("#drift svg.chart").count());
+  await view.locator("#talk").selectOption("");
+  await view.locator("#measure").selectOption("drift");
+  await view.locator("#tab-traits").click();
+  const sparks = await view.locator("#traits tbody svg.spark path.own").count();
+  return { drawn, options, talks, sparks };
+}
 // From words to the message, by keyboard alone.
 async function follow(view) {
   await view.locator("#tab-record").focus();
@@ -45,10 +70,11 @@ async function follow(view) {
   await page.keyboard.press("Enter");
   const link = view.locator("#found li a").filter({ hasText: "message" }).first();
   await link.waitFor();
+  const looked = await view.locator("#found p").first().innerText();
   await link.focus();
   await page.keyboard.press("Enter");
   await view.locator("article.meant").waitFor();
-  return { said: await view.locator("article.meant pre").textContent(), focused: await view.locator(":focus").getAttribute("class"),
+  return { looked, said: await view.locator("article.meant pre").textContent(), focused: await view.locator(":focus").getAttribute("class"),
     elements: await view.locator("article.meant img, article.meant script").count() };
 }
 async function views(view, prefix) {
@@ -91,6 +117,7 @@ async function hosted() {
   await page.evaluate(() => window.bridge.setHostContext({ theme: "light" }));
   await view.locator(":root[data-theme=light]").waitFor({ state: "attached" });
   found.turned = await colour(view);
+  Object.assign(found, await over(view, "host"));
   found.keys = await keys(view);
   found.followed = await follow(view);
   await picture("host-message");
@@ -114,6 +141,7 @@ async function opened() {
     await page.locator("#check", { hasText: "Assurance" }).waitFor();
     found[theme] = { ...await views(page, `page-${theme}`), colour: await colour(page) };
   }
+  Object.assign(found, await over(page, "page"));
   found.keys = await keys(page);
   found.followed = await follow(page);
   await picture("page-message");

@@ -35,7 +35,7 @@ HERE: Final = Path(__file__).parent
 BROWSERS: Final = ("chromium-headless-shell", "chromium")
 LOOK_S_MAX: Final = 240.0
 PNG_BYTES_MIN: Final = 5_000
-WORDS: Final = "seventeen herons"
+WORDS: Final = "What did we decide about seventeen herons?"
 HOSTILE: Final = (
     '<img src="http://outside.test/x" onerror="window.hit=1"><script>window.hit=1</script> seventeen herons'
 )
@@ -61,8 +61,9 @@ def db(tmp_path: Path) -> Path:
         for turn in range(4):
             for at, loaded in enumerate(who):
                 traits = [value - 0.01 * turn * (at == 2) for value in baseline]
+                related = [0.8 - 0.1 * turn] * 7
                 await node.report_character_vector(
-                    traits, instance_id=loaded["instance_id"], relational=[0.8] * 7
+                    traits, instance_id=loaded["instance_id"], relational=related
                 )
 
     on_store(path, fill)
@@ -111,15 +112,40 @@ def check(seen: Json, pictures: Path, prefix: str) -> None:
         assert "3 connected, 3 voting" in shown["instances"]
         assert shown["drift"].count("consistency (CCC)") == 3
         assert "collaboration" in shown["traits"]
+        assert "A self-report: telemetry, no proof of character." in shown["traits"]
         assert "0.98" in shown["traits"]
         assert "emotional resonance" in shown["traits"]
         for name in ("instances", "drift", "traits"):
             made = pictures / f"{prefix}-{theme}-{name}.png"
             assert made.stat().st_size > PNG_BYTES_MIN, made
+    drawn = found["drawn"]
+    assert list(drawn) == ["drift", "ccc", "t1", "r0"]
+    assert [shown["heading"] for shown in drawn.values()] == [
+        "Drift over time",
+        "Consistency (CCC) over time",
+        "warmth over time",
+        "trust over time",
+    ]
+    for shown in drawn.values():
+        # Four reports a line, and something else where there is something to compare with.
+        assert shown["dots"] == [4, 4, 4]
+        assert shown["focus"] == "measure"
+    assert [len(shown["lines"]) for shown in drawn.values()] == [2, 1, 3, 1]
+    # The third instance moved by .01 a report; CCC is 1 less that. The axis of trust spans 0 to 1.
+    assert "CCC) of" in drawn["ccc"]["label"]
+    for name, last in {"drift": "0.030", "ccc": "0.970", "t1": "0.670", "r0": "0.500"}.items():
+        assert last in drawn[name]["label"]
+    assert all(len(set(shown["heights"])) == 4 for shown in drawn.values()), (
+        "four different values, four heights"
+    )
+    assert found["options"] == 2 + 16 + 7
+    assert found["sparks"] == 16 + 7
+    assert found["talks"] == [3, 1]
     assert channels(found["light"]["colour"]) > LIGHT_MIN
     assert channels(found["dark"]["colour"]) < DARK_MAX
     assert found["keys"] == ["Drift", "Traits", "Record", "Instances", "Record", "Instances", "instances"]
-    assert found["followed"] == {"said": HOSTILE, "focused": "meant", "elements": 0}
+    looked = "No message has all of these words. Looked for: seventeen herons?"
+    assert found["followed"] == {"looked": looked, "said": HOSTILE, "focused": "meant", "elements": 0}
 
 
 def channels(colour: str) -> int:

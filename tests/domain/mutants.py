@@ -2,8 +2,9 @@
 
     python tests/domain/mutants.py [name ...]
 
-Prints killed or SURVIVED for each; exit status 1 if one survives, 2 if a mutant cannot be made. Only
-this project's own tests run, not the published cases, which are not part of the repository.
+`TWELVE` says which mutants are those of C8; the others are more of the same. Prints killed or SURVIVED for
+each; exit status 1 if one survives, 2 if a mutant cannot be made. Only this project's own tests run, not the
+published cases, which are not part of the repository.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ MUTANTS = (
         "    consensus = _medians(rows, shares)\n    baseline = consensus.reshape(1, WIDTH)\n",
     ),
     Mutant(
+        "no max",
+        CONSENSUS,
+        "    largest: Floats = np.abs(rows).max(axis=1)\n",
+        "    largest: Floats = np.zeros(len(rows))\n",
+    ),
+    Mutant(
         "no max in BASE", CONSENSUS, "        | _exceeds(base_max, _bound(rules.base_max, sigma)),\n", ",\n"
     ),
     Mutant(
@@ -92,6 +99,23 @@ MUTANTS = (
     Mutant("no reset", CONSENSUS, "for name in round_.resets}}", "for name in ()}}"),
     Mutant("origin never", CONSENSUS, ORIGIN, ORIGIN.replace("threshold)", "2.0)")),
 )
+
+
+TWELVE = {
+    "mean": ("mean",),
+    "lower median": ("lower median",),
+    ">=": (">= instead of >",),
+    "L2": ("L2 instead of RMS", "L2 in character.py"),
+    "MAE": ("mean absolute error",),
+    "leave-one-out": ("leave-one-out",),
+    "no baseline": ("no baseline", "baseline is the consensus"),
+    "no max": ("no max", "no max in BASE", "no max in PEER", "no max in EWMA"),
+    "no EWMA": ("no EWMA",),
+    "peer at n=2": ("peer at n=2",),
+    "no confirmation": ("no confirmation",),
+    "unweighted": ("unweighted",),
+}
+"""The mutants of C8 (shared/character.md, section 6) in its words, and what they are called here."""
 
 
 def mutated(mutant: Mutant, text: str) -> str:

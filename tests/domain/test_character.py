@@ -4,7 +4,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccn_mcp.domain.character import (
@@ -14,15 +14,18 @@ from ccn_mcp.domain.character import (
     RELATIONAL_POLES,
     TRAIT_POLES,
     TRAITS,
+    average,
     consistency,
     describe,
     drift,
     drift_max,
     from_blob,
+    parse_ratings,
     parse_vector,
     to_blob,
 )
 from ccn_mcp.domain.errors import BadVector
+from ccn_mcp.domain.limits import RATINGS_MAX
 
 MIDDLE = [0.5] * 16
 units = st.lists(st.floats(0, 1), min_size=16, max_size=16)
@@ -36,6 +39,27 @@ def refusal(value: object, scale: str = "unit") -> BadVector:
     with pytest.raises(BadVector) as caught:
         parse_vector(value, scale=scale)
     return caught.value
+
+
+NAMED = (
+    "directness .90 warmth .70 precision .95 creativity .80 assertiveness .85 patience .75 enthusiasm .75 "
+    "formality .60 verbosity .65 technicality .90 proactivity .80 questioning .70 adaptability .85 consistency .95 "
+    "transparency .95 collaboration .98"
+)
+RELATED = (
+    "trust .92 rapport .88 shared_context .95 collaboration_depth .98 mutual_understanding .90 "
+    "emotional_resonance .75 co_creation .96"
+)
+
+
+def test_names_order_and_defaults_are_those_of_the_specification() -> None:
+    for names, defaults, text in (
+        (TRAITS, DEFAULT_BASELINE, NAMED),
+        (RELATIONAL, DEFAULT_RELATIONAL, RELATED),
+    ):
+        words = text.split()
+        assert names == tuple(words[::2])
+        assert defaults == tuple(map(float, words[1::2]))
 
 
 def test_tables_fit_each_other() -> None:
@@ -178,3 +202,33 @@ def test_blob_refuses_what_is_not_finite_or_has_another_length() -> None:
     with pytest.raises(BadVector) as caught:
         from_blob(bytes(127), 16)
     assert caught.value.reason == "wrong_length"
+
+
+# ---- several ratings -----------------------------------------------------------------------------------
+
+
+def test_a_report_is_one_rating_or_a_list_of_them() -> None:
+    assert parse_ratings(MIDDLE) == (tuple(MIDDLE),)
+    both = parse_ratings([[4.0] * 16, dict.fromkeys(TRAITS, 5)], scale="rubric")
+    assert both == ((0.8,) * 16, (1.0,) * 16)
+    for wrong, reason in (
+        ([], "wrong_length"),
+        ([[]], "wrong_length"),
+        ([MIDDLE, MIDDLE[1:]], "wrong_length"),
+        ([MIDDLE, 0.5], "wrong_length"),
+        ([MIDDLE] * (RATINGS_MAX + 1), "too_many_ratings"),
+    ):
+        with pytest.raises(BadVector) as caught:
+            parse_ratings(wrong)
+        assert caught.value.reason == reason
+
+
+@settings(max_examples=40)
+@given(st.lists(units, min_size=1, max_size=4))
+def test_an_average_lies_within_its_ratings_and_one_rating_is_its_own(rows: list[list[float]]) -> None:
+    vectors = [tuple(row) for row in rows]
+    mean = average(vectors)
+    for values, middle in zip(zip(*vectors, strict=True), mean, strict=True):
+        assert min(values) - 1e-15 <= middle <= max(values) + 1e-15
+        assert 0 <= middle <= 1
+    assert average(vectors[:1]) == vectors[0]

@@ -198,3 +198,24 @@ def test_drift_is_told_before_it_passes_a_tenth() -> None:
 def test_quiet_sequences_stay_quiet() -> None:
     for seed in range(60, 100):
         assert first_alarms(seed, 0) == ([999] * 5, 999)
+
+
+@pytest.mark.slow
+def test_the_honest_are_told_to_reload_at_most_once_in_ten_thousand_reports() -> None:
+    rng, seen, told = np.random.default_rng(35), 0, 0
+    while seen < 50_000:
+        state, resets = GroupState(), tuple[str, ...]()
+        n = int(rng.integers(1, 10))
+        for _ in range(50):
+            rows = vectors_of(np.clip(BASELINE + rng.normal(0, SIGMA, (n, 16)), 0, 1))
+            new = rng.random(n) < 0.7
+            reports = tuple(Report(f"i{at}", f"p{at}", at, row, bool(new[at])) for at, row in enumerate(rows))
+            outcome = evaluate(state, Round("g", reports, tuple(BASELINE.tolist()), "x", SIGMA, resets))
+            state = outcome.state
+            resets = tuple(
+                name
+                for name, verdict in outcome.verdicts.items()
+                if verdict.action is Action.REINIT and new[int(name[1:])]
+            )
+            seen, told = seen + int(new.sum()), told + len(resets)
+    assert told <= seen / 10_000

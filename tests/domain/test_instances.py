@@ -118,6 +118,16 @@ def test_termination_is_final() -> None:
             act(GONE)
 
 
+def test_one_that_left_with_its_process_comes_back_as_it_was() -> None:
+    for instance in (ACTIVE, FLAGGED, READY):
+        away = of.left(instance)
+        assert (away.state, away.away, away.gone) == (State.TERMINATED, True, False)
+        assert of.returned(away) == instance
+        with pytest.raises(UnknownInstance):
+            of.left(away)
+    assert (GONE.away, GONE.gone, ACTIVE.gone) == (False, True, False)
+
+
 def test_a_correction_changes_only_what_it_names() -> None:
     after = of.corrected(ACTIVE, model="other", thinking="on")
     assert (after.model, after.thinking, after.rubric, after.state) == ("other", "on", "", State.ACTIVE)
@@ -135,7 +145,7 @@ def test_groups_compare_like_with_like() -> None:
 
 def test_snapshot_round_trips_through_json() -> None:
     rich = of.corrected(READY, session_id="s", conversation_id="c", thinking="on")
-    for instance in (of.opened("i", "p"), ACTIVE, rich, FAILED, GONE):
+    for instance in (of.opened("i", "p"), ACTIVE, rich, FAILED, GONE, of.left(READY)):
         text = json.dumps(instance.to_body(Event.LOADED))
         assert "." not in text
         body = json.loads(text)
@@ -154,6 +164,8 @@ def test_snapshot_round_trips_through_json() -> None:
         {"plate_seq": "3"},
         {"nonce_hash": 7},
         {"principal": None},
+        {"left_as": "lost"},
+        {"left_as": "idle"},
     ],
 )
 def test_a_damaged_snapshot_is_refused(damage: dict[str, object]) -> None:

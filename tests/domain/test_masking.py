@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from unittest import mock
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ccn_mcp.domain.masking import MARK, mask
+from ccn_mcp.domain import masking
+from ccn_mcp.domain.masking import FORMATS, MARK, mask
 
 OPEN, CLOSE = MARK[0], MARK[-1]
 
@@ -109,3 +113,34 @@ def test_prose_code_and_hashes_stay_as_they_are(text: str) -> None:
 )
 def test_a_megabyte_of_beginnings_ends(unit: str) -> None:
     mask(unit * (1_000_000 // len(unit)))
+
+
+EVERYWHERE = tuple(form.replaced(hints=("",)) for form in FORMATS)
+"""The same patterns, each looked for in every text."""
+
+PIECES = st.one_of(
+    st.sampled_from([*SECRETS.values(), *(hint for form in FORMATS for hint in form.hints)]),
+    st.sampled_from(
+        [
+            "Authorization: Bearer ",
+            "PASSWORD=",
+            "pa\u017f\u017fword=hunter22",
+            "author\u0131zation: Bearer abcdefgh",
+            "\u0130",
+            "\u212a",
+            "\n",
+            " ",
+            '"',
+            "'",
+            "=",
+        ]
+    ),
+    st.text(max_size=30),
+)
+
+
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_the_hints_that_save_a_hook_from_compiling_patterns_hide_no_secret(text: str) -> None:
+    quick = mask(text)
+    with mock.patch.object(masking, "FORMATS", EVERYWHERE):
+        assert mask(text) == quick

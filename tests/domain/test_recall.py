@@ -259,6 +259,29 @@ def test_a_plate_without_enough_facts_shows_nothing() -> None:
     assert found.outcomes[5] is Outcome.NO_FACTS
 
 
+def test_what_is_on_record_is_one_more_fact_and_none_more_to_have() -> None:
+    said = ["The ferry to Skarholm was late again.", "Yes."]
+    assert [asked.text for asked in recall.questions(["Yes.", "ok"])] == [asked.text for asked in ASKED]
+    (changed,) = set(recall.questions(said)) - set(ASKED)
+    assert (changed.name, changed.chars_max, changed.weight) == ("continuity", 200, 2.0)
+    for number in range(RUNS):
+        assert recall.score(FACTS, true_run(number), history=said) == recall.score(FACTS, true_run(number))
+    few = {name: FACTS[name] for name in QUESTIONS[:4]}
+    run = [*true_run(0)[:5], "It was told to me that the ferry to Skarholm came late."]
+    assert recall.score(few, run).state is State.NOT_VALIDATED
+    assert recall.can_be_validated(few, said)
+    assert recall.score(few, run, history=said).state is State.VALIDATED
+    for wrong in (
+        "It was told to me.",
+        "I was not told of a ferry to Skarholm that came late.",
+        changed.text,
+    ):
+        found = recall.score(few, [*run[:5], wrong], history=said)
+        assert found.state is State.FAILED, wrong
+    for fake in FALSE:
+        assert recall.score(FACTS, fake, history=said).state is State.FAILED
+
+
 def test_text_of_any_kind_is_scored_and_nothing_raises() -> None:
     for wild in (
         "\x00",

@@ -41,6 +41,16 @@ def test_who_votes(instance: Instance, seen: int, reported: int | None, reason: 
     assert turnout.excluded == ({"i1": reason} if reason else {})
 
 
+def test_a_report_of_too_few_ratings_does_not_vote() -> None:
+    two = LatestReport(1, (0.5,) * 16, 1000, is_new=True, ratings=2)
+    for needed, reason in ((1, {}), (2, {}), (3, {"i1": "few_ratings"})):
+        turnout = participants(
+            [Seat(ACTIVE, 1000, two)], now_us=1000, lease_us=100, fresh_us=60, ratings=needed
+        )
+        assert turnout.excluded == reason
+        assert len(turnout.voting) == (not reason)
+
+
 def test_terminated_instances_are_not_mentioned() -> None:
     turnout = participants([seat(GONE, 1000, 1000)], now_us=1000, lease_us=100, fresh_us=60)
     assert turnout == Turnout((), {})

@@ -13,7 +13,7 @@ from ccn_mcp.cli.main import run
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.masking import MARK
 from ccn_mcp.domain.models import Draft
-from ccn_mcp.domain.plate import parse_plate
+from ccn_mcp.domain.plate import parse_plate, render_plate
 from ccn_mcp.node.plates import set_plate
 from ccn_mcp.settings import Settings
 from ccn_mcp.store.lock import Turnstile
@@ -115,9 +115,16 @@ def test_turns_that_no_hook_saw_come_in_at_the_next_start(claude: Claude, tmp_pa
     claude.start("resume")
     assert claude.recorded() == wanted
     unknown = Claude(tmp_path, session="before-the-plugin")
+    unknown.ahead_s = -100_000
     unknown.asks("p9", "never hooked", hooked=False)
     other.start("compact")
-    assert unknown.recorded() == [], "a session that the record does not know is for the import"
+    assert unknown.recorded() == [], "what was said before the plugin was there is for the import"
+    unknown.ahead_s = 0
+    unknown.asks("p10", "hooks were off", hooked=False)
+    unknown.answers("and it was answered")
+    other.start("compact")
+    other.start("compact")
+    assert unknown.recorded() == [("user", "hooks were off"), ("assistant", "and it was answered")]
 
 
 async def test_the_model_records_too_and_nothing_is_there_twice(claude: Claude) -> None:
@@ -192,11 +199,16 @@ async def test_a_long_plate_is_split_and_every_part_fits(claude: Claude) -> None
     plate = parse_plate(("---\nname: Long\nversion: '3'\n---\n# Long\n\n" + "\n".join(lines) + "\n").encode())
     async with open_node(claude.db, config_dir=claude.config) as node:
         await set_plate(node.ctx, node.caller, plate)
+    # They run at once; here the others come after the first one, which has opened the instance.
     parts = [claude.start(part=part) for part in ("1", "2", "3")]
     assert all(0 < len(part) <= 9_900 for part in parts)
     assert "instance_id: i_" in parts[0]
     assert "Rule 5:" not in parts[0]
-    assert "".join(part.split("\n\n", 1)[1] for part in parts[1:]).count("Rule ") == 360
+    pieces = [part.split("\n\n", 1)[1] for part in parts[1:]]
+    assert "".join(pieces).count("Rule ") == 360
+    assert pieces[0].endswith(".\n"), "between two lines"
+    assert "".join(pieces).rstrip() == render_plate(plate).rstrip()
+    claude.asks("p1", "a question")
     assert [claude.start("resume", part) for part in ("2", "3")] == ["", ""]
 
 

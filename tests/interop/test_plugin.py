@@ -7,125 +7,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from ccn_mcp import __version__
-from ccn_mcp.interop import trouble
-from tests.claude.stub import Answer, Exchange, Failure, Reply, Request, Stub, Text, ToolUse, text_of
-from tests.clients.harness import bare_environment
-from tests.clients.npm import CLAUDE_CODE, LINUX_ONLY, fetched
-from tests.interop.hooks import Claude
-
-ROOT: Final = Path(__file__).parents[2]
-PLUGIN: Final = ROOT / "plugin"
-RUN_S_MAX: Final = 120.0
-QUIET: Final = {
-    "DISABLE_TELEMETRY": "1",
-    "DISABLE_AUTOUPDATER": "1",
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "CLAUDE_CODE_MAX_RETRIES": "0",
-}
-GIVEN: Final = (
-    *("--allowedTools", "Bash,mcp__plugin_ccn_ccn"),
-    *("--output-format", "stream-json", "--verbose"),
-)
-BASH: Final = ToolUse("toolu_1", "Bash", {"command": "echo hi"})
+from tests.claude.stub import Answer, Failure, Reply, Request, Stub, Text, ToolUse, text_of
+from tests.clients.npm import LINUX_ONLY
+from tests.interop.real_claude import BASH, PLUGIN, ROOT, RUN_S_MAX, Home, Stalls, all_of, in_turn
 
 
 def test_the_plugin_has_the_version_of_the_program() -> None:
     assert json.loads((PLUGIN / ".claude-plugin" / "plugin.json").read_text())["version"] == __version__
-
-
-@dataclass
-class Home:
-    """An account of its own with the plugin installed, and one project folder."""
-
-    program: Path
-    root: Path
-
-    @property
-    def record(self) -> Claude:
-        """How the other tests look at the record; ask it with a session."""
-        found = _Placed(self.root)
-        found.place = self.root / ".local" / "share" / "ccn-mcp" / "ccn.db"
-        return found
-
-    @property
-    def troubles(self) -> list[str]:
-        return trouble.read(self.root / ".config" / "ccn-mcp")
-
-    @property
-    def work(self) -> Path:
-        folder = self.root / "work"
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def run(self, *arguments: str, ok: bool = True, **environment: str) -> str:
-        done = subprocess.run(
-            [str(self.program), *arguments],
-            cwd=self.work,
-            env={**bare_environment(self.root), **QUIET, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=RUN_S_MAX,
-            check=False,
-        )
-        assert not ok or done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
-        return done.stdout
-
-    def says(self, stub: Stub, prompt: str, *more: str, ok: bool = True, **environment: str) -> str:
-        """One prompt in print mode; the session's id."""
-        lines = self.run("-p", prompt, *GIVEN, *more, ok=ok, **reach(stub), **environment).splitlines()
-        return str(next(item["session_id"] for line in lines if "session_id" in (item := json.loads(line))))
-
-    def begins(self, stub: Stub, prompt: str) -> subprocess.Popen[bytes]:
-        """The same, left running."""
-        return subprocess.Popen(
-            [str(self.program), "-p", prompt, *GIVEN],
-            cwd=self.work,
-            env={**bare_environment(self.root), **QUIET, **reach(stub)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-
-def reach(stub: Stub) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": stub.url, "ANTHROPIC_API_KEY": "a-stub-takes-any"}
-
-
-class _Placed(Claude):
-    place: Path
-
-    @property
-    def db(self) -> Path:
-        return self.place
-
-
-@pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Home:
-    made = Home(fetched(tmp_path_factory, CLAUDE_CODE) / "claude", tmp_path / "home")
-    made.root.mkdir()
-    made.run("plugin", "marketplace", "add", str(ROOT))
-    made.run("plugin", "install", "ccn@ccn-mcp")
-    return made
-
-
-def in_turn(*answers: Answer) -> Callable[[Request], Answer]:
-    left = iter(answers)
-    return lambda _: next(left)
-
-
-def all_of(request: Request) -> str:
-    return json.dumps(request.body, ensure_ascii=False)
 
 
 @pytest.mark.slow
@@ -223,19 +117,6 @@ def test_nothing_is_there_twice_when_the_model_records_too(home: Home) -> None:
         ("user", "Remember the herons."),
         ("assistant", "Noted: herons."),
     ]
-
-
-class Stalls:
-    """An answer that never comes; `began` is set once it was asked for."""
-
-    def __init__(self) -> None:
-        self.began = threading.Event()
-        self.over = threading.Event()
-
-    def send(self, exchange: Exchange) -> None:
-        self.began.set()
-        self.over.wait(RUN_S_MAX)
-        exchange.cut()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from ccn_mcp.domain.character import TRAITS, Vector, to_blob
 from ccn_mcp.domain.commissioning import AUTHORED_SIGMA, commission
-from ccn_mcp.domain.errors import BadInput, BadVector, Conflict, NotFound, Refused
+from ccn_mcp.domain.errors import BadInput, BadVector, Conflict, NotFound, Refused, StoreMoved
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Draft, Record, RecordQuery
 from ccn_mcp.node import commissioning
@@ -179,9 +179,9 @@ async def test_a_pinned_baseline_replaces_the_authored_one_for_its_group_only(db
         measured = commission(as_vectors(given))
         assert (pinned["baseline_source"], pinned["reports"]) == ("commissioned", 0)
         assert pinned["sigma"] == round(measured.sigma, 4)
-        later = await node.report_character_vector(list(measured.baseline), instance_id=mine)
+        later = await node.report_character_vector([measured.baseline] * measured.repeats, instance_id=mine)
         assert later["baseline_source"] == "commissioned"
-        assert later["ratings"] == measured.repeats > 1
+        assert later["ratings"] == measured.repeats == 2
         assert later["from_baseline"] == {"rms": 0.0, "max": 0.0}
         assert later["smoothed"] == {"rms": 0.0, "max": 0.0}, "what was smoothed belonged to another baseline"
         assert later["flags"] == ["echo"]
@@ -196,6 +196,69 @@ async def test_a_pinned_baseline_replaces_the_authored_one_for_its_group_only(db
         status = await node.consensus_status(instance_id=mine)
         assert status["baseline_source"] == "commissioned"
         assert (await node.verify_chain(deep=True))["ok"]
+
+
+async def test_where_the_noise_is_high_a_report_is_an_average_that_the_server_makes(db: Path) -> None:
+    async with node_on(db) as node:
+        await node.set_plate(plate_of())
+        mine = (await node.load_plate(model="m"))["instance_id"]
+        early = (await node.load_plate(model="m"))["instance_id"]
+        await node.report_character_vector([0.6] * 16, instance_id=early)
+        await collect(node, scores(9, noise=0.6))
+        await commissioning.pin(node.ctx, node.caller)
+        before = await head_of(node)
+        for one in ([0.6] * 16, dict.fromkeys(TRAITS, 0.6), [[0.6] * 16]):
+            with pytest.raises(BadVector, match="list of 2 ratings") as caught:
+                await node.report_character_vector(one, instance_id=mine)
+            assert caught.value.reason == "too_few_ratings"
+        with pytest.raises(BadVector) as caught:
+            await node.report_character_vector([[0.6] * 16, [0.6] * 15], instance_id=mine)
+        assert caught.value.reason == "wrong_length"
+        with pytest.raises(BadVector) as caught:
+            await node.report_character_vector([[0.6] * 16] * 17, instance_id=mine)
+        assert caught.value.reason == "too_many_ratings"
+        assert await head_of(node) == before, "a refused report leaves no trace"
+        two = [[3.1] * 16, dict.fromkeys(TRAITS, 2.8)]
+        judged = await node.report_character_vector(
+            two, instance_id=mine, scale="rubric", idempotency_key="k"
+        )
+        again = await node.report_character_vector(two, instance_id=mine, scale="rubric", idempotency_key="k")
+        assert (again["already_recorded"], again["seq"]) == (True, judged["seq"])
+        assert judged["consensus"]["warmth"] == 0.59
+        assert judged["participants"] == 1, "a single rating from before does not vote"
+        rows = {row["instance_id"]: row for row in (await node.consensus_status())["instances"]}
+        assert (rows[early]["votes"], rows[early]["why_not"]) == (False, "few_ratings")
+        assert (rows[mine]["votes"], rows[mine]["action"]) == (True, judged["action"])
+        (metric,) = await found(node, Kind.METRIC)
+        assert metric.body is not None
+        assert (metric.body["metric"], metric.body["vec"]) == ("ratings", {"dtype": "f8le", "shape": [2, 16]})
+        assert (await replay_all(node.ctx))["ok"]
+        assert (await node.verify_chain(deep=True))["ok"]
+    flip(db, metric.seq)
+    async with node_on(db) as node:
+        faults = (await replay_all(node.ctx))["faults"]
+    assert ["not the average of its ratings" in fault["detail"] for fault in faults] == [True]
+
+
+async def test_a_report_that_the_person_outran_by_pinning_does_not_count_as_a_rating_alone(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_on(db) as node:
+        await collect(node, scores(9, noise=0.6))
+        mine = (await node.load_plate(model="m"))["instance_id"]
+
+        async def overtaken(ctx: Context, group: str, plate: PlateInForce) -> Baseline:
+            base = await baseline_of(ctx, group, plate)
+            if base.source != "commissioned":
+                await commissioning.pin(node.ctx, node.caller)
+            return base
+
+        monkeypatch.setattr("ccn_mcp.node.consensus.baseline_of", overtaken)
+        with pytest.raises(StoreMoved, match="more ratings"):
+            await node.report_character_vector([0.6] * 16, instance_id=mine)
+        judged = await node.report_character_vector([[0.6] * 16, [0.61] * 16], instance_id=mine)
+        assert judged["participants"] == 1
+        assert (await replay_all(node.ctx))["ok"]
 
 
 async def test_another_plate_and_a_cancelled_baseline_fall_back_to_the_plates_own(db: Path) -> None:
@@ -334,6 +397,7 @@ async def test_the_numbers_of_a_verdict_and_what_follows(db: Path) -> None:
         (told,) = await explain_verdict(node.ctx)
         assert (told["instance_id"], told["action"], told["exact"]) == (mine, "recheck", True)
         assert (told["baseline_source"], told["base_run"]) == ("authored", 1)
+        assert told["measured_by"] == "self_report"
         assert "measured by nobody" in told["baseline_said"]
         rules = {rule["rule"]: rule for rule in told["rules"]}
         assert (rules["BASE"]["max"], rules["BASE"]["max_limit"]) == (0.21, 0.2085)

@@ -44,6 +44,7 @@ async def test_each_report_with_its_drifts_and_its_verdict(tmp_path: Path) -> No
     assert [point["conversation_id"] for point in points] == [talk, other, talk, other, talk]
     assert [point["traits"][0] for point in points] == [0.52, 0.55, 0.53, 0.56, 0.54]
     assert [point["at"] for point in points] == [iso(START_US + 60_000_000 * n) for n in range(1, 6)]
+    assert {point["measured_by"] for point in points} == {"self_report"}
     assert [point["relational"] for point in points] == [None, None, [0.5] * 7, None, None]
     for point in points:
         away = round(drift(tuple(point["traits"]), BASE), 4)

@@ -13,9 +13,10 @@ from ccn_mcp import data
 from ccn_mcp.domain.errors import BadInput, Conflict, NotFound, Refused, TooLarge, UnknownInstance
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import RecordQuery
-from ccn_mcp.domain.plate import parse_plate
+from ccn_mcp.domain.plate import QUESTIONS, parse_plate
 from ccn_mcp.node.context import Caller
 from ccn_mcp.node.node import Node
+from ccn_mcp.node.recollection import has
 from tests.domain.test_recall import true_run
 from tests.node.world import FakeClock, head_of, node_on, plate_of
 
@@ -174,3 +175,106 @@ async def test_halves_of_a_call_and_measurement_off_are_refused(node: Node, tmp_
     async with node_on(tmp_path / "ccn.db", character="off") as off:
         with pytest.raises(Refused):
             await off.validate_character(instance_id=mine)
+
+
+# ---- what is on record ---------------------------------------------------------------------------------
+
+SAID: Final = ("The ferry to Skarholm was late again.", "Noted: the Skarholm ferry is late, 73 minutes.")
+NAMING: Final = "I look it up: what was said about the late ferry to Skarholm, for instance."
+
+
+async def with_record(node: Node) -> tuple[str, str, list[str]]:
+    """An instance with something on record before it, its run, and the questions as it was asked."""
+    talk = (await node.load_plate())["conversation_id"]
+    for role, text in zip(("user", "assistant"), SAID, strict=True):
+        await node.record_message(role, text, conversation_id=talk)
+    mine = (await node.load_plate())["instance_id"]
+    handed = await node.validate_character(instance_id=mine)
+    assert handed["run_id"] is not None
+    return mine, handed["run_id"], [item["question"] for item in handed["questions"]]
+
+
+async def answered(node: Node, mine: str, run: str, **changed: str) -> dict[str, str]:
+    """The outcomes of a run whose answers are right but for the changed ones."""
+    answers = [changed.get(name, text) for name, text in zip(QUESTIONS, ANSWERS, strict=True)]
+    scored = await node.validate_character(instance_id=mine, run_id=run, answers=answers)
+    assert scored["plate_recall"] is not None
+    return scored["plate_recall"]["outcomes"]
+
+
+async def test_where_something_is_on_record_the_answer_names_it(node: Node) -> None:
+    mine, run, asked = await with_record(node)
+    assert "was said" in asked[5]
+    assert not any("was said" in question for question in asked[:5])
+    assert (await answered(node, mine, run, continuity=NAMING))["continuity"] == "passed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I look it up, whatever it is.",
+        "I look it up: what was said about the slow train to Oslo, for instance.",
+        "I look it up. Nothing was said about the late ferry to Skarholm.",
+    ],
+)
+async def test_an_answer_that_names_nothing_on_record_is_missed(node: Node, text: str) -> None:
+    mine, run, _ = await with_record(node)
+    assert (await answered(node, mine, run, continuity=text))["continuity"] == "missing"
+
+
+async def test_the_record_of_another_scope_or_after_the_run_proves_nothing(
+    node: Node, tmp_path: Path, clock: FakeClock
+) -> None:
+    mine, run, _ = await with_record(node)
+    stated = "The second series is running with its 48 pots, after 4711 samples."
+    async with node_on(tmp_path / "ccn.db", clock=clock, seed="far", scope="elsewhere") as elsewhere:
+        await elsewhere.record_message("user", "4711 samples")
+    found = await node.validate_character(instance_id=mine)
+    assert found["run_id"] is not None
+    outcomes = await answered(node, mine, found["run_id"], milestone=stated, continuity=NAMING)
+    assert outcomes["milestone"] == "unfounded"
+    talk = (await node.get_history())["conversations"][0]["conversation_id"]
+    await node.record_message("user", "4711 samples", conversation_id=talk)
+    outcomes = await answered(node, mine, run, milestone=stated, continuity=NAMING)
+    assert outcomes["milestone"] == "unfounded"
+    again = (await node.validate_character(instance_id=mine))["run_id"]
+    assert again is not None
+    outcomes = await answered(node, mine, again, milestone=stated, continuity=NAMING)
+    assert outcomes["milestone"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "outcome"),
+    [
+        ("milestone", "The second series has begun with 48 pots, and not with 99.", "passed"),
+        ("milestone", "The second series has begun with 48 pots, 73 minutes late.", "passed"),
+        ("milestone", "The second series has begun with 48 pots on 3 March 2026 at 15:30.", "passed"),
+        (
+            "milestone",
+            "The second series has begun with 51 pots after the photometer calibration.",
+            "unfounded",
+        ),
+        ("continuity", f'{NAMING} It says "the Skarholm ferry is late".', "passed"),
+        ("continuity", f'{NAMING} It says "the Skarholm ferry was early".', "unfounded"),
+    ],
+)
+async def test_numbers_and_quotations_in_memory_answers_stand_in_the_plate_or_the_record(
+    node: Node, name: str, text: str, outcome: str
+) -> None:
+    mine, run, _ = await with_record(node)
+    assert (await answered(node, mine, run, **{"continuity": NAMING, name: text}))[name] == outcome
+
+
+async def test_a_record_that_was_erased_meanwhile_is_not_asked_for(node: Node) -> None:
+    mine, run, _ = await with_record(node)
+    for message in (await node.get_history(query="ferry"))["hits"]:
+        await node.redact_message(message["seq"])
+    outcomes = await answered(node, mine, run)
+    assert outcomes["continuity"] == "passed"
+    assert "was said" not in str((await node.validate_character(instance_id=mine))["questions"])
+
+
+def test_a_number_is_in_a_text_as_a_whole_only() -> None:
+    assert has("It has 48\npots.", "48")
+    assert has("It has 48\nPots.", "48 pots.")
+    assert not has("148 or 480 or x48", "48")

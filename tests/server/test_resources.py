@@ -129,6 +129,20 @@ async def test_numbers_are_shown_only_after_a_report_since_the_last_load(client:
     assert await numbers(client) == 0
 
 
+async def test_the_relation_is_shown_though_reports_of_several_ratings_came_later(
+    client: Client, db: Path
+) -> None:
+    async with node_on(db) as node:
+        await node.set_plate(plate_of((0.5,) * 16))
+    mine = ((await client.call_tool("load_plate", {})).meta or {})["ccn/instance_id"]
+    for given in (
+        {"traits": [0.5] * 16, "relational": [0.9] * 7},
+        {"traits": [[0.5] * 16, [0.51] * 16]},
+    ):
+        assert not (await client.call_tool("report_character_vector", {"instance_id": mine, **given})).is_error
+    assert "Trust: very trusting." in await read(client, "ccn://character")
+
+
 async def numbers(client: Client) -> int:
     """How many trait numbers of baseline or consensus the resources show."""
     shown = 0

@@ -15,13 +15,12 @@ from typing import Final
 
 import pytest
 
-from ccn_mcp.domain.erasure import SECRET_BYTES, text_tombstone
+from ccn_mcp.domain.erasure import text_tombstone
 from ccn_mcp.domain.errors import StoreUnavailable
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Group, RecordQuery, SearchQuery
-from ccn_mcp.store.secret import SECRET_FILE, SecretFile
-from ccn_mcp.store.sqlite import erasure
-from ccn_mcp.store.sqlite import log as log_module
+from ccn_mcp.store.secret import SECRET_BYTES, SECRET_FILE, SecretFile
+from ccn_mcp.store.sqlite import append, erasure
 from ccn_mcp.store.sqlite.log import SqliteLog
 from ccn_mcp.store.sqlite.store import SqliteStore
 from tests.clients.harness import ROOT
@@ -162,7 +161,7 @@ async def test_a_reader_makes_it_pending_and_a_later_call_clean(store: SqliteSto
 async def test_the_next_write_makes_it_clean(
     store: SqliteStore, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "PENDING_RETRY_S", 0.0)
+    monkeypatch.setattr(append, "PENDING_RETRY_S", 0.0)
     with reading(db):
         await store.erase([redaction(SAID)])
         await store.append(Group((said("more"),)))

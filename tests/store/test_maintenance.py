@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import pytest
 
-from ccn_mcp.domain.erasure import SECRET_BYTES
 from ccn_mcp.domain.errors import StoreFull
 from ccn_mcp.domain.models import Group
+from ccn_mcp.store.secret import SECRET_BYTES
 from ccn_mcp.store.sqlite import connect, erasure, maintenance, writer
 from ccn_mcp.store.sqlite import log as log_module
 from ccn_mcp.store.sqlite.log import SqliteLog

@@ -23,7 +23,7 @@ from ccn_mcp.settings import Settings
 from ccn_mcp.store.heads import FILE_BYTES_MAX, HeadsFile
 from ccn_mcp.store.keeper import HEADS_FOLDER, FileKeeper
 from ccn_mcp.store.lock import Turnstile
-from ccn_mcp.store.sqlite import connect, erasure, log, nodes
+from ccn_mcp.store.sqlite import append, connect, definitions, erasure, log, nodes
 from ccn_mcp.store.sqlite.audit import verify_file
 from ccn_mcp.store.sqlite.signing import root_here
 from ccn_mcp.store.sqlite.store import SqliteStore
@@ -431,7 +431,7 @@ async def test_a_file_of_format_1_is_read_as_it_is_and_brought_up_by_the_first_w
     fresh = db.with_name("fresh.db")
     await fill(fresh, count=1)
     with closing(sqlite3.connect(db)) as old, closing(sqlite3.connect(fresh)) as new:
-        assert set(old.execute(connect.DEFINITIONS)) == set(new.execute(connect.DEFINITIONS))
+        assert set(old.execute(definitions.DEFINITIONS)) == set(new.execute(definitions.DEFINITIONS))
         assert (old.execute("PRAGMA user_version").fetchone(),) == (
             new.execute("PRAGMA user_version").fetchone(),
         )
@@ -598,7 +598,7 @@ async def test_an_append_beside_a_clean_up_that_fails_is_acknowledged(
         await store.append(Group((opening("c1"), said("secret"), said("kept"))))
         monkeypatch.setattr(erasure, "finish", lambda *_: 1)
         assert (await store.erase([redaction(2)])).pending
-        monkeypatch.setattr(log, "PENDING_RETRY_S", 0.0)
+        monkeypatch.setattr(append, "PENDING_RETRY_S", 0.0)
         monkeypatch.setattr(erasure, "merge", full)
         await store.append(Group((said("after"),)))
         assert (await store.verify()).messages == 3

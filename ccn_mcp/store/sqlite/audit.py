@@ -23,7 +23,7 @@ from ccn_mcp.domain.verification_types import Start, Tail
 from ccn_mcp.ports import Keeper, Progress
 from ccn_mcp.store import ed25519
 from ccn_mcp.store.nobody import NOBODY
-from ccn_mcp.store.sqlite import anchors, connect, nodes, past, reads, signing
+from ccn_mcp.store.sqlite import anchors, connect, definitions, nodes, past, reads, signing
 from ccn_mcp.store.sqlite import deep as deeper
 from ccn_mcp.store.sqlite.checks import parse_body
 
@@ -62,7 +62,7 @@ def verify_file(
                 told = deeper.first_third(progress) if deep else progress
                 found = _verify_connection(connection, known_head, told, keeper)
             found = past.check(connection, found, known_head)
-            changed = connect.changed_definitions(connection)
+            changed = definitions.changed_definitions(connection)
             if deep and found.fault is None and found.entries and not changed:
                 fault = deeper.first_fault(connection, found.entries, progress)
                 return found if fault is None else replace(found, level=0, fault=fault)

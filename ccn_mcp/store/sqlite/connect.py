@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from ccn_mcp.domain.errors import (
     StoreBusy,
@@ -23,8 +20,14 @@ from ccn_mcp.domain.errors import (
 )
 from ccn_mcp.domain.limits import WAL_PAGES_MAX
 from ccn_mcp.domain.merkle import Frontier
+from ccn_mcp.domain.values import Value
 from ccn_mcp.store.folders import make_folders
 from ccn_mcp.store.lock import Turnstile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
 
 APPLICATION_ID: Final = 0x63636E31
 """`ccn1`, in the file's header; `file` and `doctor` show it."""
@@ -64,7 +67,7 @@ def _look(path: Path | str) -> os.stat_result | None:
         ) from exc
 
 
-class Opened(NamedTuple):
+class Opened(Value):
     """Which file was opened, and which -wal and -shm belong to it."""
 
     file: Identity | None
@@ -303,28 +306,6 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
-
-
-@cache
-def _definitions(version: int) -> frozenset[tuple[str, str, str]]:
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        for schema in SCHEMAS[:version]:
-            fresh.executescript(schema.read_text("utf-8"))
-        return frozenset(fresh.execute(DEFINITIONS))
-
-
-DEFINITIONS: Final = (
-    "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view') "
-    "OR (name NOT LIKE 'sqlite^_%' ESCAPE '^' AND NOT (type = 'table' AND name IN "
-    "('message_fts_data', 'message_fts_idx', 'message_fts_docsize', 'message_fts_config')))"
-)
-"""Ours; the tables that SQLite and its full-text index make for themselves differ between versions of SQLite."""
-
-
-def changed_definitions(connection: sqlite3.Connection) -> list[str]:
-    """Names of tables, indexes, views and triggers that are not those of the format: added, gone or other."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return sorted({name for _, name, _ in _definitions(version) ^ set(connection.execute(DEFINITIONS))})
 
 
 def _statements(script: str) -> Iterator[str]:

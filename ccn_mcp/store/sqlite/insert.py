@@ -7,26 +7,30 @@ while a later group of the batch is checked, and `Inserts.settle` writes them wh
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
-
 from ccn_mcp.domain import jcs, ledger
-from ccn_mcp.domain.jcs import Json
+from ccn_mcp.domain.entries import Draft, Group, Receipt
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.models import Draft, Group, Receipt
 from ccn_mcp.domain.projection import Columns, columns_of, scope_of
 from ccn_mcp.store.sqlite import nodes
-from ccn_mcp.store.sqlite.tail import Tail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from typing import Any, Final
+
+    from ccn_mcp.domain.jcs import Json
+    from ccn_mcp.store.sqlite.tail import Tail
 
 
-@dataclass(slots=True)
 class _Conversation:
-    scope: str
-    messages: int
-    last_seq: int | None = None
-    """Of the newest message that waits."""
+    __slots__ = ("last_seq", "messages", "scope")
+
+    def __init__(self, scope: str, messages: int) -> None:
+        self.scope = scope
+        self.messages = messages
+        self.last_seq: int | None = None
+        """Of the newest message that waits."""
 
 
 class Conversations:

@@ -6,11 +6,13 @@ version of this program writes none, so whoever finds some missing makes them up
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Final
-
 from ccn_mcp.domain.merkle import TILE_HASHES, Frontier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+    from typing import Final
 
 TILE: Final = TILE_HASHES
 """Hashes that are read at once."""

@@ -34,7 +34,7 @@ from ccn_mcp.domain.models import Body, Draft, Verification
 from ccn_mcp.domain.restoring import Past, genesis_of
 from ccn_mcp.store.lock import Turnstile
 from ccn_mcp.store.secret import Secret, no_secret
-from ccn_mcp.store.sqlite import beside, connect, log, nodes, reads
+from ccn_mcp.store.sqlite import append, beside, connect, log, nodes, reads
 from ccn_mcp.store.sqlite.audit import verify_file
 from ccn_mcp.store.sqlite.backup import Progress, open_to_read
 from ccn_mcp.store.sqlite.checks import parse_body
@@ -223,7 +223,7 @@ def _add(made: sqlite3.Connection, tail: Tail, row: reads.SqlRow, genesis: bytes
     """One entry at its old place: all but the genesis keeps its commitment, and so its salt."""
     seq, time_us, kind, _, committed, salt, body, blob = row[:8]
     if seq == 0:
-        salt, body, blob = log.random_salt(), genesis, b""
+        salt, body, blob = append.random_salt(), genesis, b""
         committed = ledger.commitment(salt, body, blob)
     leaf = ledger.leaf_hash(ledger.entry_bytes(tail.store_id, seq, time_us, kind, tail.leaf, committed))
     made.execute(

@@ -44,8 +44,9 @@ from ccn_mcp.ports import Keeper, Progress
 from ccn_mcp.store.nobody import NOBODY
 from ccn_mcp.store.secret import Secret, no_secret
 from ccn_mcp.store.sqlite import connect, reads
+from ccn_mcp.store.sqlite.append import random_salt
 from ccn_mcp.store.sqlite.audit import verify_file
-from ccn_mcp.store.sqlite.log import SqliteLog, random_salt
+from ccn_mcp.store.sqlite.log import SqliteLog
 from ccn_mcp.store.sqlite.relevance import relevance
 from ccn_mcp.store.sqlite.writer import Writer
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
-import sqlite3
+import os
 from functools import partial
-from pathlib import Path
-from typing import Final
 
 from ccn_mcp.domain import ledger
 from ccn_mcp.domain.ledger import Head
 from ccn_mcp.domain.merkle import Frontier
-from ccn_mcp.domain.proof import frontier_at
 from ccn_mcp.store.sqlite import connect, nodes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+    from typing import Final
 
 
 class Tail:
@@ -63,7 +65,7 @@ def read_tail(connection: sqlite3.Connection, path: Path) -> Tail:
         if not whole:
             nodes.fill(connection)
         return Tail(store_id, leaf, connect.frontier_of(path, size, frontier))
-    return Tail(secrets.token_bytes(ledger.STORE_ID_BYTES), ledger.NO_LEAF, Frontier())
+    return Tail(os.urandom(ledger.STORE_ID_BYTES), ledger.NO_LEAF, Frontier())
 
 
 def continues(connection: sqlite3.Connection, before: Tail, now: Tail) -> bool:
@@ -75,9 +77,12 @@ def continues(connection: sqlite3.Connection, before: Tail, now: Tail) -> bool:
         return True
     added = now.tree.size - before.tree.size
     if not 0 <= added <= nodes.TILE:
-        return added > 0 and frontier_at(before.tree.size, partial(nodes.read, connection)).to_bytes() == (
-            before.tree.to_bytes()
-        )
+        if added < 0:
+            return False
+        from ccn_mcp.domain.proof import frontier_at  # hardly ever needed
+
+        there = frontier_at(before.tree.size, partial(nodes.read, connection))
+        return there.to_bytes() == before.tree.to_bytes()
     tree = before.tree.copy()
     for leaf in nodes.read(connection, 0, before.tree.size, added) if added else ():
         tree.append(leaf)

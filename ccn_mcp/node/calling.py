@@ -1,0 +1,51 @@
+"""One call to a model: refused where it could pass a ceiling, and what it used recorded, whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ccn_mcp.domain.talk import Asked, Reply
+from ccn_mcp.node.context import Caller, Context
+from ccn_mcp.node.usage import check_ceiling, record_usage, usage_draft
+from ccn_mcp.ports import LanguageModel
+
+if TYPE_CHECKING:
+    from ccn_mcp.domain.spending import Purpose
+
+
+async def call(
+    ctx: Context,
+    caller: Caller,
+    port: LanguageModel,
+    asked: Asked,
+    *,
+    purpose: Purpose,
+    conversation: str,
+    instance: str,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Reply:
+    """What the model answers, whole or not; what it used is durable when this returns or raises.
+
+    Raises:
+        CostCeiling: nothing was sent. As `check_ceiling` and `record_usage`.
+    """
+    await check_ceiling(ctx, asked, conversation)
+    reply = Reply()
+    try:
+        await port.answer(asked, reply, on_wait=on_wait)
+    finally:
+        draft = usage_draft(
+            ctx,
+            caller,
+            asked,
+            reply,
+            backend=port.backend,
+            purpose=purpose,
+            conversation=conversation,
+            instance=instance,
+        )
+        # A second Ctrl-C does not stop that.
+        await asyncio.shield(asyncio.ensure_future(record_usage(ctx, draft)))
+    return reply
