@@ -1,7 +1,9 @@
 """How fast an import is, against appending the same messages through the log alone: `python -m bench.imports`.
 
 Each round imports a transcript into a new store, appends as many messages straight to a `SqliteLog` (what `bench.fill`
-does), and imports the transcript once more into the store that has it. Ratios are of messages per second.
+does), and imports the transcript once more into the store that has it, which has to leave its head as it was. Ratios
+are of messages per second. Memory is the most that a process held that imports it, against one that imports
+1,000 messages.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -17,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.fill import BATCH, Message, append_all, messages_of
-from bench.harness import Row, interleave, machine, markdown, paired_ratio, spread
+from bench.harness import Row, interleave, machine, markdown, paired_ratio, ratio_row, spread
 from ccn_mcp.app import node_of
 from ccn_mcp.domain.imported import Options
 from ccn_mcp.interop.formats import items
@@ -27,6 +31,17 @@ from ccn_mcp.settings import Settings
 
 MESSAGES: Final = 20_000
 ROUNDS: Final = 3
+FEW: Final = 1_000
+MEMORY_MAX: Final = 1.2
+RUN_S_MAX: Final = 600
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+# Not `ru_maxrss`: it begins with what the parent held.
+PEAK: Final = (
+    "import sys; from pathlib import Path; from bench.imports import import_once; "
+    "import_once(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])); "
+    "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+)
 
 
 def write_transcript(path: Path, count: int) -> None:
@@ -49,14 +64,17 @@ def write_transcript(path: Path, count: int) -> None:
 
 
 def import_once(db: Path, transcript: Path, count: int, *, again: bool = False) -> float:
-    """Messages per second."""
+    """Messages per second; `again`: nothing may be added."""
 
     async def work() -> int:
         async with node_of(Settings(db=db, config_dir=db.parent), Caller(source="cli")) as node:
+            before = str((await node.ctx.store.info()).head)
             importer = Importer(node.ctx, node.caller)
             with transcript.open("rb") as file:
                 await importer.feed(items(file, transcript.name, Options()))
             done = await importer.finish()
+            if again and done["head"] != before:
+                raise AssertionError("the second import added something")
             return done["already_there"] if again else done["imported"]
 
     start = time.perf_counter()
@@ -65,6 +83,14 @@ def import_once(db: Path, transcript: Path, count: int, *, again: bool = False) 
     if done != count:
         raise AssertionError(f"{done} of {count} messages")
     return count / taken
+
+
+def peak(db: Path, transcript: Path, count: int) -> float:
+    """The most memory, in bytes, of a process that imports a transcript into a new store."""
+    db.parent.mkdir()
+    command = [sys.executable, "-c", PEAK, str(db), str(transcript), str(count)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=RUN_S_MAX)
+    return float(done.stdout) * 1024
 
 
 def append_once(db: Path, count: int) -> float:
@@ -102,6 +128,15 @@ def measure(folder: Path, count: int, rounds: int) -> str:
         return import_once(newest, transcript, count, again=True)
 
     done = interleave({"import": first, "raw": raw, "again": second}, rounds)
+    few = folder / "few.jsonl"
+    write_transcript(few, FEW)
+    held = interleave(
+        {
+            "many": lambda: peak(folder / f"held-{next(stores)}" / "ccn.db", transcript, count),
+            "few": lambda: peak(folder / f"held-{next(stores)}" / "ccn.db", few, FEW),
+        },
+        rounds,
+    )
     rows = []
     for name, what in (("import", "import of a transcript"), ("again", "the same transcript again")):
         low, high = spread(done[name], done["raw"])
@@ -117,6 +152,15 @@ def measure(folder: Path, count: int, rounds: int) -> str:
         )
     rate = sorted(done["raw"])[len(done["raw"]) // 2]
     rows.append(Row(f"raw appends, {BATCH} a batch", "-", "1", None, f"{rate:,.0f} messages/s"))
+    rows.append(
+        ratio_row(
+            f"memory of the import against one of {FEW:,} messages",
+            held["many"],
+            held["few"],
+            at_most=MEMORY_MAX,
+            detail=f"{max(held['many']) / 1e6:.0f} MB against {max(held['few']) / 1e6:.0f} MB",
+        )
+    )
     return f"{machine(folder)}; {count:,} messages, {rounds} rounds\n\n{markdown(rows)}"
 
 

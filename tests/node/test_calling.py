@@ -39,13 +39,14 @@ class Held:
     store: Any
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def append(self, group: Group) -> Appended:
         self.begun.set()
         await self.let_go.wait()
-        done = await self.store.append(group)
-        assert isinstance(done, Appended)
-        return done
+        appended: Appended = await self.store.append(group)
+        self.done.set()
+        return appended
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -87,9 +88,8 @@ async def test_a_second_interrupt_does_not_stop_the_entry(node: Node) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         held.let_go.set()
-        while not (entries := await recorded(node)):
-            await asyncio.sleep(0)
-    assert [(entry["stop"], entry["complete"]) for entry in entries] == [("cancelled", False)]
+        await held.done.wait()
+    assert [(entry["stop"], entry["complete"]) for entry in await recorded(node)] == [("cancelled", False)]
 
 
 async def test_a_ceiling_is_asked_first(tmp_path: Path) -> None:
