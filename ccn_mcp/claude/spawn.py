@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +21,8 @@ from ccn_mcp.domain.errors import NotFound
 from ccn_mcp.domain.talk import Reply
 from ccn_mcp.settings import Settings
 
+PROGRAM_OURS: Final = "ccn-mcp"
+DOLLARS_MAX: Final = 1_000_000
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -68,15 +70,21 @@ def prepared(
             arguments += ["--model", model]
         if plugin is not None:
             arguments += ["--plugin-dir", str(plugin)]
-        environment = environment_of(os.environ, chosen)  # noqa: TID251  # the child's, not ours
+        environment = environment_of(os.environ, chosen, Path(folder))  # noqa: TID251  # the child's, not ours
         yield Session(find_program(), [*arguments, *further], environment)
 
 
-def environment_of(environment: Mapping[str, str], chosen: Settings) -> dict[str, str]:
-    """The person's environment with this store named, and this program first on the PATH: the hooks call it."""
+def environment_of(environment: Mapping[str, str], chosen: Settings, folder: Path) -> dict[str, str]:
+    """The person's environment with this store named, and this program first on the PATH: the hooks call it.
+
+    The program alone, by a link in `folder`: beside it stands a Python that the person's own work must not get.
+    """
     kept = {name: value for name, value in environment.items() if name not in SESSION_VARIABLES}
-    here = str(Path(sys.executable).parent)
-    kept["PATH"] = os.pathsep.join([here, kept.get("PATH", "")])
+    script = Path(sys.executable).with_name(PROGRAM_OURS)
+    if script.exists() and sys.platform != "win32":
+        (folder / "bin").mkdir()
+        (folder / "bin" / PROGRAM_OURS).symlink_to(script)
+        kept["PATH"] = os.pathsep.join([str(folder / "bin"), kept.get("PATH", os.defpath)])
     kept["CCN_DB"] = str(chosen.db)
     return kept
 
@@ -104,23 +112,27 @@ def once(session: Session, prompt: str, reply: Reply) -> int:
     if result is None:
         complaint = shown(done.stderr.decode("utf-8", "replace")[-300:]) or f"exit status {done.returncode}"
         reply.end("failed", f"Claude Code gave no answer: {complaint}")
-        return done.returncode or 1
+        return max(1, done.returncode)
     reply.text = str(result.get("result") or "")
     usage = result.get("usage")
     reply.usage = usage if isinstance(usage, dict) else None
     models = result.get("modelUsage")
     if isinstance(models, dict) and len(models) == 1:
         reply.model = str(next(iter(models)))
-    try:
-        reply.spent_usd = Decimal(str(result["total_cost_usd"]))
-    except (KeyError, InvalidOperation):
-        reply.spent_usd = None
+    reply.spent_usd = _dollars(result.get("total_cost_usd"))
     reply.counted = reply.usage is not None
     if result.get("is_error"):
         reply.end("failed", f"Claude Code could not answer: {shown(reply.text)}")
     else:
         reply.end("end_turn")
-    return done.returncode
+    return max(0, done.returncode) or int(not reply.whole)
+
+
+def _dollars(given: object) -> Decimal | None:
+    """An amount that can be one."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < DOLLARS_MAX:
+        return None
+    return Decimal(str(given))
 
 
 def _result(output: bytes) -> dict[str, Any] | None:

@@ -94,7 +94,9 @@ def chat(
 
 def _piped() -> str | None:
     """What stands on standard input, if that is no terminal."""
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise BadInput('there is nothing to read from; give a message, as in ccn-mcp chat "Hello"')
+    if sys.stdin.isatty():
         return None
     return sys.stdin.read(STDIN_CHARS_MAX + 1).removesuffix("\n")
 
@@ -161,6 +163,7 @@ class _Session:
 
     async def _close(self) -> None:
         if hasattr(self, "talk"):
+            await self.talk.settle()
             await self.node.end_instances(instance_id=self.talk.instance_id)
         await self._stack.aclose()
 

@@ -11,7 +11,7 @@ import typer
 
 from ccn_mcp.cli import output
 from ccn_mcp.cli.output import AsJson, Db
-from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.errors import BadInput, TooLarge
 
 if TYPE_CHECKING:
     from ccn_mcp.domain.talk import Reply
@@ -60,11 +60,11 @@ def spawn(
     process.find_program()
     session_id = new_session_id()
     chosen = settings.for_session(session_id, str(Path.cwd()), db)
-    said = sys.stdin.read(PROMPT_CHARS_MAX) if prompt == "-" else prompt
+    said = _piped() if prompt == "-" else prompt
+    plugin = None if installed() else plugin_folder()
     loaded, start = asyncio.run(_begin(chosen, session_id, conversation, model, validate=validate))
     if start is not None and not start.good:
         _fail(loaded, start, as_json=as_json)
-    plugin = None if installed() else plugin_folder()
     with process.prepared(
         chosen, loaded.context.text, session_id, model=model, plugin=plugin, further=further or ()
     ) as session:
@@ -79,6 +79,22 @@ def spawn(
             _answered(loaded, session_id, start, reply, as_json=as_json)
     if status:
         raise typer.Exit(status)
+
+
+def _piped() -> str:
+    """The prompt on standard input.
+
+    Raises:
+        BadInput: there is none. TooLarge.
+    """
+    text = sys.stdin.read(PROMPT_CHARS_MAX + 1) if sys.stdin is not None else ""
+    if not text.strip():
+        raise BadInput("--print - reads the prompt from standard input, and there is none")
+    if len(text) > PROMPT_CHARS_MAX:
+        raise TooLarge(
+            f"the prompt has more than {PROMPT_CHARS_MAX:,} characters; put it in a file and name that"
+        )
+    return text
 
 
 async def _begin(

@@ -27,9 +27,6 @@ PENDING: Final = (
 )
 
 
-OTHERS_MAX: Final = ERASURES_PER_BATCH_MAX - 1
-
-
 @dataclass(frozen=True, slots=True)
 class Doomed:
     """What would be erased; `text` is None if it is gone already."""
@@ -108,9 +105,13 @@ async def redact_message(
         body["reason"] = why
     # A summary that was made of it, in part, says it in other words.
     also = await covering(ctx, doomed.conversation_id, doomed.seq, doomed.seq)
-    bodies = [body, *({**body, "target": str(other)} for other in also[-OTHERS_MAX:])]
     now = ctx.now_us()
-    done = await ctx.store.erase([Draft(Kind.REDACTION, now, each) for each in bodies])
+    for begin in range(0, len(also), ERASURES_PER_BATCH_MAX):
+        batch = also[begin : begin + ERASURES_PER_BATCH_MAX]
+        await ctx.store.erase(
+            [Draft(Kind.REDACTION, now, {**body, "target": str(other)}) for other in batch], finish=False
+        )
+    done = await ctx.store.erase([Draft(Kind.REDACTION, now, body)])
     item = done.items[0]
     before = "It had been erased before. " if item.already else ""
     return {

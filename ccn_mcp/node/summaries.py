@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ccn_mcp.domain.errors import IdempotencyConflict
 from ccn_mcp.domain.jcs import replace_unstorable
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.masking import mask
-from ccn_mcp.domain.models import Body, Draft, Group, Record, RecordQuery
+from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery
 from ccn_mcp.domain.plate import fenced
 from ccn_mcp.domain.prompt import SUMMARY_LABEL, quoted
 from ccn_mcp.domain.talk import Asked, Turn, text_block, text_of
@@ -93,9 +94,13 @@ def summary_request(model: str, earlier: Summary | None, turns: Sequence[Turn]) 
 
 
 async def record_summary(
-    ctx: Context, conversation: str, text: str, *, since: int, to: int, model: str
-) -> Summary:
-    """Keep a summary of entries `since` to `to`, both included."""
+    ctx: Context, conversation: str, text: str, *, since: int, to: int, model: str, size: int
+) -> Summary | None:
+    """Keep a summary of entries `since` to `to`, both included; where another was kept meanwhile, that one.
+
+    Raises:
+        StoreMoved: something was erased since the log had `size` entries. It may be in the summary: none is kept.
+    """
     n = len(await summaries(ctx, conversation)) + 1
     kept = mask(replace_unstorable(text[:SUMMARY_CHARS_MAX])[0]).text
     body: Body = {
@@ -109,5 +114,9 @@ async def record_summary(
         "text": kept,
         "model": model,
     }
-    await ctx.store.append(Group((Draft(Kind.METRIC, ctx.now_us(), body),)))
+    draft = Draft(Kind.METRIC, ctx.now_us(), body)
+    try:
+        await ctx.store.append(Group((draft,), guard=Guard((Kind.REDACTION,), size)))
+    except IdempotencyConflict:  # another chat in the same conversation was first
+        return await newest_summary(ctx, conversation)
     return Summary(n, kept, since, to)

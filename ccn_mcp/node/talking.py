@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from ccn_mcp.domain.cost import usage_of
-from ccn_mcp.domain.errors import ConversationErased, NotFound
+from ccn_mcp.domain.errors import CcnError, ConversationErased, NotFound, StoreMoved
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.limits import CONTEXT_TOKENS_DEFAULT, CONTEXT_TURNS_MAX
+from ccn_mcp.domain.limits import CONTEXT_TOKENS_DEFAULT, PAGE_MESSAGES_MAX
 from ccn_mcp.domain.masking import mask
 from ccn_mcp.domain.models import Body, Draft, Group, MessageQuery, RecordQuery
-from ccn_mcp.domain.prompt import Recorder
+from ccn_mcp.domain.prompt import LEFT_OUT, Recorder
 from ccn_mcp.domain.spending import Call, call_of
 from ccn_mcp.domain.talk import Asked, Reply, Turn, recorded, text_block, tokens_of, turn_of
 from ccn_mcp.node.calling import call
@@ -35,6 +35,9 @@ cache, then stays as it is for many turns."""
 RATIO_MIN: Final = 0.25
 RATIO_MAX: Final = 4.0
 """Between which a model's own count of tokens may correct the estimate."""
+
+PAGES_MAX: Final = 100
+"""Of messages, read for one request; the budget ends most conversations long before."""
 
 Say = Callable[[str], None]
 
@@ -62,7 +65,11 @@ class Exchange(NamedTuple):
 
 @dataclass(slots=True)
 class Talk:
-    """One conversation with one model. One exchange at a time."""
+    """One conversation with one model. One exchange at a time.
+
+    The log is the conversation: its turns are read anew before each request, so what was erased is not sent, and what
+    somebody else recorded in it meanwhile is.
+    """
 
     ctx: Context
     caller: Caller
@@ -77,8 +84,20 @@ class Talk:
     _records: str = ""
     _note: str = ""
     _summary: Summary | None = None
-    _said: list[Said] = field(default_factory=list)
+    _kept_from: int = 0
+    """Turns from this entry on belong to the next summary, or to the request."""
+
+    _sent_from: int = 0
+    """Turns from this entry on are sent; after `_kept_from` only where no summary could be made of those between."""
+
+    _older: int = 0
+    """Messages before `_kept_from` that no summary covers."""
+
+    _as_typed: dict[int, Turn] = field(default_factory=dict)
+    """What the person said in this session, with the secrets that the record has not."""
+
     _ratio: float = 1.0
+    _keeping: asyncio.Future[Exchange] | None = None
 
     async def open(self, conversation_id: str | None = None, *, title: str | None = None) -> int:
         """Begin a conversation, or go on with one; how many of its turns are there to go on from.
@@ -102,13 +121,21 @@ class Talk:
         self._records = parts.records if loaded.context.turns_included else ""
         self._note = parts.session
         self._summary = await newest_summary(self.ctx, self.conversation_id)
-        self._said = await _turns(self.ctx, self.conversation_id, self._summary)
-        return len(self._said)
+        after = self._summary.to if self._summary else None
+        page = await self.ctx.store.page(MessageQuery(self.conversation_id, PAGE_MESSAGES_MAX, after=after))
+        self._kept_from = page.messages[0].seq if page.messages else 0
+        self._sent_from, self._older = self._kept_from, page.older
+        return len(await self._turns(self._sent_from))
 
     async def use(self, model: str) -> None:
         """Go on with another model; the instance is described anew."""
-        self.model, self._ratio = model, 1.0
-        await self.open()
+        before, self.model = self.model, model
+        try:
+            await self.open()
+        except CcnError:
+            self.model = before
+            raise
+        self._ratio = 1.0
 
     async def say(self, text: str, *, on_text: Say = nobody, on_wait: Say = nobody) -> Exchange:
         """Record what the person says, ask the model, record what comes. Cancelled, what came is recorded too.
@@ -124,9 +151,9 @@ class Talk:
             body["masked"] = dict(masked.counts)
         done = await self.ctx.store.append(Group((self._message(body),), touch=self._touch()))
         seq = done.receipts[0].seq
-        # The model is sent what was said; the record and every later session have it without its secrets.
-        self._said.append(Said(seq, Turn("user", (text_block(text),))))
-        return await self._ask(seq, None, on_text, on_wait)
+        if masked.counts:
+            self._as_typed[seq] = Turn("user", (text_block(text),))
+        return await self._ask(await self._made_room(on_wait), None, on_text, on_wait)
 
     async def again(self, *, on_text: Say = nobody, on_wait: Say = nobody) -> Exchange:
         """Ask once more for an answer to what was said last; an earlier answer stays in the record.
@@ -135,21 +162,25 @@ class Talk:
             NotFound: nothing was said yet. CostCeiling: nothing was sent.
         """
         must_record(self.ctx)
-        spoken = [at for at, said in enumerate(self._said) if said.turn.role == "user"]
+        said = await self._made_room(on_wait)
+        spoken = [at for at, one in enumerate(said) if one.turn.role == "user"]
         if not spoken:
             raise NotFound("nothing was said yet in this conversation, so there is nothing to ask again")
-        earlier = self._said[spoken[-1] + 1 :]
-        del self._said[spoken[-1] + 1 :]
-        return await self._ask(self._said[-1].seq, earlier[-1].seq if earlier else None, on_text, on_wait)
+        said, answers = said[: spoken[-1] + 1], said[spoken[-1] + 1 :]
+        return await self._ask(said, answers[-1].seq if answers else None, on_text, on_wait)
+
+    async def settle(self) -> None:
+        """Wait for what is still being recorded, before the store is closed."""
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping])
 
     # ---- one exchange ------------------------------------------------------------------------------------
 
-    async def _ask(self, asked_seq: int, instead_of: int | None, on_text: Say, on_wait: Say) -> Exchange:
-        await self._make_room(on_wait)
-        opening = [part for part in (self._records, self._summary.shown() if self._summary else "") if part]
-        turns = [said.turn for said in self._said]
-        if opening:
-            turns.insert(0, Turn("user", tuple(map(text_block, opening))))
+    async def _ask(self, said: list[Said], instead_of: int | None, on_text: Say, on_wait: Say) -> Exchange:
+        opening = [self._records, self._summary.shown() if self._summary else "", self._left_out()]
+        turns = [one.turn for one in said]
+        if any(opening):
+            turns.insert(0, Turn("user", tuple(text_block(part) for part in opening if part)))
         asked = Asked(self.model, tuple(turns), self._system, self._note)
         await check_ceiling(self.ctx, asked, self.conversation_id)
         reply = Reply()
@@ -157,10 +188,16 @@ class Talk:
             await self.port.answer(asked, reply, on_text=on_text, on_wait=on_wait)
         finally:
             # Whatever ended the call, what came of it is recorded; a second Ctrl-C does not stop that.
-            kept = asyncio.ensure_future(self._keep(asked, reply, asked_seq, instead_of))
-            await asyncio.shield(kept)
+            self._keeping = asyncio.ensure_future(self._keep(asked, reply, said[-1].seq, instead_of))
+            await asyncio.shield(self._keeping)
         self._calibrate(asked, reply)
-        return kept.result()
+        return self._keeping.result()
+
+    def _left_out(self) -> str:
+        """That there is more of this conversation than the request has, if no summary says what."""
+        if not self._older and self._sent_from == self._kept_from:
+            return ""
+        return LEFT_OUT.format(count=f"{self._older:,}" if self._older else "Some")
 
     async def _keep(self, asked: Asked, reply: Reply, asked_seq: int, instead_of: int | None) -> Exchange:
         """The reply's message, if anything came, and what the call cost, in one unit."""
@@ -176,11 +213,7 @@ class Talk:
         except ConversationErased:
             await record_usage(self.ctx, usage)
             raise
-        seq = done.receipts[0].seq
-        turn = Turn("assistant", tuple(reply.blocks), reply.model) if reply.whole else turn_of(body)
-        if turn is not None:
-            self._said.append(Said(seq, turn))
-        return Exchange(reply, asked_seq, seq, call_of(usage.body), str(done.head))
+        return Exchange(reply, asked_seq, done.receipts[0].seq, call_of(usage.body), str(done.head))
 
     def _usage(self, asked: Asked, reply: Reply) -> Draft:
         return usage_draft(
@@ -206,25 +239,38 @@ class Talk:
     def _touch(self) -> dict[str, int]:
         return {self.instance_id: self.ctx.now_us()}
 
-    # ---- room --------------------------------------------------------------------------------------------
+    def _calibrate(self, asked: Asked, reply: Reply) -> None:
+        """What this model counts against what was estimated, kept within reason."""
+        counted = usage_of(reply.usage) if reply.counted else None
+        if counted is not None:
+            self._ratio = min(RATIO_MAX, max(RATIO_MIN, counted.prompt / worst_of(asked).prompt))
 
-    async def _make_room(self, on_wait: Say) -> None:
-        """Where the turns are over the budget, the oldest go, whole exchanges at a time, and a summary stays."""
-        sizes = [tokens_of(said.turn.blocks) * self._ratio for said in self._said]
+    # ---- what is sent ------------------------------------------------------------------------------------
+
+    async def _made_room(self, on_wait: Say) -> list[Said]:
+        """The turns to send. Where they are over the budget, the oldest go, whole exchanges, and a summary stays."""
+        said = await self._turns(self._sent_from)
+        sizes = [tokens_of(one.turn.blocks) * self._ratio for one in said]
         if sum(sizes) <= self.budget:
-            return
+            return said
         going = 0
         # What was said last always stays, however long it is.
-        while going < len(self._said) - 1 and (
-            sum(sizes[going:]) > self.budget * KEPT_OF_BUDGET or self._said[going].turn.role != "user"
+        while going < len(said) - 1 and (
+            sum(sizes[going:]) > self.budget * KEPT_OF_BUDGET or said[going].turn.role != "user"
         ):
             going += 1
-        gone, self._said = self._said[:going], self._said[going:]
-        if gone:
-            self._summary = await self._summarised(gone, on_wait) or self._summary
+        if going:
+            summary = await self._summarised(said[going].seq, on_wait)
+            self._sent_from = said[going].seq
+            if summary is not None:
+                self._summary, self._kept_from = summary, self._sent_from
+        return said[going:]
 
-    async def _summarised(self, gone: list[Said], on_wait: Say) -> Summary | None:
-        asked = summary_request(self.model, self._summary, [said.turn for said in gone])
+    async def _summarised(self, until: int, on_wait: Say) -> Summary | None:
+        """A summary of the one before and of all turns since, up to entry `until`; None if there is none."""
+        size = (await self.ctx.store.info()).head.size
+        gone = [one for one in await self._turns(self._kept_from) if one.seq < until]
+        asked = summary_request(self.model, self._summary, [one.turn for one in gone])
         on_wait(f"{len(gone)} earlier turns no longer fit and are being summarised; they stay in the record")
         reply = await call(
             self.ctx,
@@ -235,37 +281,40 @@ class Talk:
             conversation=self.conversation_id,
             instance=self.instance_id,
         )
-        if not reply.whole or not reply.text.strip():
-            on_wait(f"no summary was made, so the model goes on without those turns: {reply.problem}")
-            return None
-        since = self._summary.since if self._summary else gone[0].seq
-        return await record_summary(
-            self.ctx,
-            self.conversation_id,
-            reply.text,
-            since=since,
-            to=gone[-1].seq,
-            model=reply.model,
-        )
+        problem = reply.problem
+        if reply.whole and reply.text.strip():
+            since = self._summary.since if self._summary else gone[0].seq
+            try:
+                return await record_summary(
+                    self.ctx,
+                    self.conversation_id,
+                    reply.text,
+                    since=since,
+                    to=gone[-1].seq,
+                    model=reply.model,
+                    size=size,
+                )
+            except StoreMoved:
+                problem = "something was erased meanwhile"
+        on_wait(f"no summary was made, so the model goes on without those turns: {problem}")
+        return None
 
-    def _calibrate(self, asked: Asked, reply: Reply) -> None:
-        """What this model counts against what was estimated, kept within reason."""
-        counted = usage_of(reply.usage) if reply.counted else None
-        if counted is not None:
-            self._ratio = min(RATIO_MAX, max(RATIO_MIN, counted.prompt / worst_of(asked).prompt))
-
-
-async def _turns(ctx: Context, conversation: str, summary: Summary | None) -> list[Said]:
-    """The newest turns of the record that no summary covers, without the answers that others took the place of."""
-    query = MessageQuery(conversation, CONTEXT_TURNS_MAX, after=summary.to if summary else None)
-    page = await ctx.store.page(query)
-    seqs = tuple(message.seq for message in page.messages)
-    if not seqs:
-        return []
-    records = await ctx.store.records(RecordQuery(seqs=seqs, limit=len(seqs), oldest_first=True))
-    replaced = {record.body.get("instead_of") for record in records if record.body}
-    return [
-        Said(record.seq, turn)
-        for record in records
-        if record.body and record.seq not in replaced and (turn := turn_of(record.body)) is not None
-    ]
+    async def _turns(self, since: int) -> list[Said]:
+        """The turns of the record from this entry on, without the answers that others took the place of."""
+        found: list[Said] = []
+        replaced: set[object] = set()
+        query = MessageQuery(self.conversation_id, PAGE_MESSAGES_MAX, newest=False, after=since - 1)
+        for _ in range(PAGES_MAX):
+            page = await self.ctx.store.page(query)
+            seqs = tuple(message.seq for message in page.messages)
+            if not seqs:
+                break
+            records = await self.ctx.store.records(RecordQuery(seqs=seqs, limit=len(seqs), oldest_first=True))
+            for record in records:
+                if record.body and (turn := turn_of(record.body)) is not None:
+                    replaced.add(record.body.get("instead_of"))
+                    found.append(Said(record.seq, self._as_typed.get(record.seq, turn)))
+            if not page.newer:
+                break
+            query = replace(query, after=seqs[-1])
+        return [one for one in found if one.seq not in replaced]

@@ -78,7 +78,7 @@ def usage_draft(
     if usage is not None and batch and usage.service_tier is None:
         usage = replace(usage, service_tier="batch")
     said = None if reply.spent_usd is None else pico_of(reply.spent_usd)
-    refused = usage is None and not reply.request_id and reply.ended in FREE
+    refused = usage is None and reply.ended in FREE  # with usage, it had begun
     # Claude Code makes several requests for one reply: the last one's refusal says nothing of those before it.
     free = refused and said is None and backend != "claude_code"
     call = Call(

@@ -44,6 +44,10 @@ class ScriptedModel:
         self._left = list(answers)
         self._deadline_s = deadline_s
 
+    def add(self, *answers: str | Says | Exception) -> None:
+        """Further answers, after those that are left."""
+        self._left += answers
+
     async def answer(
         self,
         asked: Asked,

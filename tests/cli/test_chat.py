@@ -220,6 +220,7 @@ def test_ctrl_c_keeps_the_partial_reply(db: Path) -> None:
         terminal.type("Go on")
         terminal.wait_for("As I was saying.")
         terminal.wait_for("this conversation")
+        terminal.wait_for("> ")
         terminal.press("\x04")
         status, rest = terminal.rest()
     assert status == 0, rest

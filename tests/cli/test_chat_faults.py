@@ -204,9 +204,6 @@ def test_what_was_counted_before_a_fault_has_a_lower_bound_of_its_cost(
     assert reply["request"] == usage["request_id"] == "req_stub_1"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an error response has a request id, and usage_draft takes that for work done"
-)
 def test_what_was_refused_before_the_model_cost_nothing(db: Path, says: Callable[..., Ran]) -> None:
     with Stub([Failure(404, "not_found_error")]) as stub:
         says(stub, ASKED)

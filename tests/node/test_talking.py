@@ -12,11 +12,12 @@ from ccn_mcp import open_node
 from ccn_mcp.domain.copies import Selection
 from ccn_mcp.domain.errors import CostCeiling, NotFound
 from ccn_mcp.domain.ledger import Kind
+from ccn_mcp.domain.limits import ERASURES_PER_BATCH_MAX, PAGE_MESSAGES_MAX
 from ccn_mcp.domain.models import Body, RecordQuery
 from ccn_mcp.domain.talk import Asked, text_of
 from ccn_mcp.node import redaction
 from ccn_mcp.node.node import Node
-from ccn_mcp.node.summaries import newest_summary
+from ccn_mcp.node.summaries import newest_summary, record_summary
 from ccn_mcp.node.talking import Talk
 from ccn_mcp.ports import LanguageModel
 from ccn_mcp.settings import Settings
@@ -201,7 +202,7 @@ LONG = "The keeper counts the herons again. " * 30
 async def long_talk(node: Node, summaries: Sequence[str | Says]) -> tuple[Talk, ScriptedModel]:
     """Four exchanges, of which the budget holds two or three; each overflow takes the next summary."""
     answers: list[str | Says | Exception] = [Says((f"answer {n}. {LONG}",), usage=None) for n in range(3)]
-    port = ScriptedModel(*answers, *summaries, "answer 3.")
+    port = ScriptedModel(*answers, *summaries, Says(("answer 3.",), usage=None))
     talk = await talk_on(node, port, budget=2_000)
     for n in range(4):
         await talk.say(f"question {n}. {LONG}")
@@ -258,3 +259,129 @@ async def test_a_summary_stays_where_something_else_is_erased(node: Node) -> Non
     last = (await node.get_history(conversation_id=talk.conversation_id, limit=1))["messages"][0]["seq"]
     await node.redact_message(last)
     assert await newest_summary(node.ctx, talk.conversation_id) is not None
+
+
+async def test_an_interrupted_summary_loses_no_turns(node: Node) -> None:
+    held = Says(("They ", "counted"), hold_after=1)
+    answers: list[str | Says | Exception] = [Says((f"answer {n}. {LONG}",), usage=None) for n in range(3)]
+    port = ScriptedModel(*answers, held, "They counted 17 herons.", "Here I am.")
+    talk = await talk_on(node, port, budget=2_000)
+    for n in range(3):
+        await talk.say(f"question {n}. {LONG}")
+    asking = asyncio.create_task(talk.say(f"question 3. {LONG}"))
+    async with asyncio.timeout(WAIT_S):
+        await held.held.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    assert await bodies(node, Kind.METRIC) == []
+    await talk.say("And now?")
+    assert "> question 0." in turns(port.asked[4])[0][1], "the next summary is of all of it"
+    assert "> They counted 17 herons." in turns(port.asked[5])[0][1]
+    assert turns(port.asked[5])[-1] == ("user", "And now?")
+
+
+async def test_a_failed_summary_is_made_up_for_by_the_next_one(node: Node) -> None:
+    talk, port = await long_talk(node, [Says(ended="overloaded_error", usage=None)])
+    assert "left out" in turns(port.asked[4])[0][1], "the model is told"
+    port.add(*(Says((f"answer {n}. {LONG}",), usage=None) for n in (4, 5)), "They counted 17 herons.", "Yes.")
+    for n in range(4, 7):
+        await talk.say(f"question {n}. {LONG}")
+    (summary,) = await bodies(node, Kind.METRIC)
+    first = (await node.get_history(conversation_id=talk.conversation_id, order="oldest", limit=1))[
+        "messages"
+    ][0]
+    assert summary["since"] == first["seq"]
+    assert "left out" not in turns(port.asked[-1])[0][1]
+
+
+async def test_what_is_too_far_back_is_said_to_be_left_out(node: Node) -> None:
+    conversation = await node.open_conversation()
+    for n in range(PAGE_MESSAGES_MAX + 6):
+        await node.record_message(("user", "assistant")[n % 2], f"m{n}", conversation_id=conversation)
+    talk = await talk_on(node, port := ScriptedModel("Yes."), conversation)
+    await talk.say("And?")
+    assert turns(port.asked[0])[0] == ("user", "6 earlier turn(s) left out.")
+    assert turns(port.asked[0])[1] == ("user", "m6")
+
+
+async def test_what_is_erased_while_a_summary_is_made_is_in_none(node: Node) -> None:
+    held = Says(("They counted ", "17 herons."), hold_after=1)
+    answers: list[str | Says | Exception] = [Says((f"answer {n}. {LONG}",), usage=None) for n in range(3)]
+    port = ScriptedModel(*answers, held, "Here I am.")
+    talk = await talk_on(node, port, budget=2_000)
+    for n in range(3):
+        await talk.say(f"question {n}. {LONG}")
+    asking = asyncio.create_task(talk.say(f"question 3. {LONG}"))
+    async with asyncio.timeout(WAIT_S):
+        await held.held.wait()
+        first = (await node.get_history(conversation_id=talk.conversation_id, order="oldest", limit=1))[
+            "messages"
+        ][0]
+        await node.redact_message(first["seq"])
+        held.let_go.set()
+        await asking
+    assert await bodies(node, Kind.METRIC) == []
+
+
+async def test_what_was_erased_is_not_sent_any_more(node: Node) -> None:
+    talk = await talk_on(node, port := ScriptedModel("Noted.", "Yes."))
+    done = await talk.say("Remember the herons.")
+    await node.redact_message(done.asked_seq)
+    await talk.say("And now?")
+    assert "herons" not in "".join(text for _, text in turns(port.asked[1]))
+
+
+async def test_every_summary_of_an_erased_message_goes(node: Node, tmp_path: Path) -> None:
+    said = await node.record_message("user", "There are herons.")
+    conversation, seq = said["conversation_id"], said["seq"]
+    size = (await node.ctx.store.info()).head.size
+    for n in range(ERASURES_PER_BATCH_MAX + 5):
+        kept = await record_summary(
+            node.ctx, conversation, f"17 herons, {n}", since=seq, to=seq, model=MODEL, size=size
+        )
+        assert kept is not None
+    await node.redact_message(seq)
+    assert await newest_summary(node.ctx, conversation) is None
+    assert b"17 herons" not in written(tmp_path)
+
+
+async def test_two_chats_that_summarise_at_once_keep_one(node: Node) -> None:
+    said = await node.record_message("user", "There are herons.")
+    conversation, seq = said["conversation_id"], said["seq"]
+    size = (await node.ctx.store.info()).head.size
+    kept = await asyncio.gather(
+        *(
+            record_summary(node.ctx, conversation, f"summary {n}", since=seq, to=seq, model=MODEL, size=size)
+            for n in range(4)
+        )
+    )
+    assert {one.text for one in kept if one is not None} <= {f"summary {n}" for n in range(4)}
+    assert all(kept)
+    assert (await node.verify_chain())["ok"]
+
+
+async def test_a_failed_retry_leaves_the_answer(node: Node) -> None:
+    talk = await talk_on(
+        node, port := ScriptedModel("first", Says(ended="overloaded_error", usage=None), "second", "Yes.")
+    )
+    await talk.say("Which?")
+    await talk.again()
+    await talk.again()
+    await talk.say("And?")
+    assert turns(port.asked[3]) == [("user", "Which?"), ("assistant", "second"), ("user", "And?")]
+
+
+async def test_a_second_cancel_leaves_the_reply_to_be_settled(node: Node) -> None:
+    says = Says(("The tide ", "comes in"), hold_after=1)
+    talk = await talk_on(node, ScriptedModel(says))
+    asking = asyncio.create_task(talk.say("Tell me"))
+    async with asyncio.timeout(WAIT_S):
+        await says.held.wait()
+        asking.cancel()
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await talk.settle()
+    assert [body["text"] for body in await bodies(node, Kind.MESSAGE)] == ["Tell me", "The tide "]
