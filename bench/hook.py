@@ -60,7 +60,7 @@ def line_of(side: str, number: int, at_s: float = 0) -> str:
             "uuid": f"{side}-{number}",
             "promptId": f"p{number}",
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.999Z", time.gmtime(at_s)),
-            "message": {"role": side, "content": content},
+            "message": {"role": side, "model": "a-model", "content": content},
         }
     )
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+
+from ccn_mcp.domain.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any, Final
 
 TAIL_BYTES: Final = 262_144
 TAIL_BYTES_MAX: Final = 16 * 1_048_576
@@ -122,7 +127,7 @@ class Place:
 # ---- prompt by prompt ----------------------------------------------------------------------------------
 
 
-class Said(NamedTuple):
+class Said(Value):
     """A text of one side. `nth` counts equal texts of one prompt, from 1; `at_us` is 0 where no time is given.
 
     Texts are equal that differ in blanks at their ends only: Stop names an answer without those.
@@ -134,12 +139,27 @@ class Said(NamedTuple):
     nth: int = 1
 
 
-class Prompt(NamedTuple):
-    """A message of the person and what was answered. `open`: a tool was used after the last answer."""
+class Answered(Value):
+    """Which model answered, and in which thinking mode: that of its request, empty where nothing tells.
+
+    `since_us`: what came before is another model's or mode's; 0 where no other one was read.
+    """
+
+    model: str
+    thinking: str = ""
+    since_us: int = 0
+
+
+class Prompt(Value):
+    """A message of the person and what was answered. `open`: a tool was used after the last answer.
+
+    `by`: who answered last; None where nobody did.
+    """
 
     id: str
     said: tuple[Said, ...]
     open: bool
+    by: Answered | None = None
 
 
 def prompts(transcript: Path, since_us: int, *, last_only: bool = False) -> list[Prompt]:
@@ -171,7 +191,7 @@ def with_last(prompt: Prompt, text: str) -> Prompt:
     answers = [said.text.strip() for said in prompt.said if said.role == "assistant"]
     if not prompt.open and text.strip() in answers:
         return prompt
-    return prompt._replace(said=(*prompt.said, Said("assistant", text, 0, answers.count(text.strip()) + 1)))
+    return prompt.replaced(said=(*prompt.said, Said("assistant", text, 0, answers.count(text.strip()) + 1)))
 
 
 def _tail(transcript: Path, size: int) -> tuple[bytes, bool]:
@@ -186,17 +206,19 @@ def _tail(transcript: Path, size: int) -> tuple[bytes, bool]:
 
 def _grouped(data: bytes) -> Iterator[Prompt]:
     """The prompts in these lines; answers before the first one are left out."""
-    place = Place()
+    place, answering = Place(), _Answering()
     said: list[Said] = []
-    is_open = True
+    is_open, by = True, None
     for data_of_line in data.split(b"\n"):
         line = _line(data_of_line)
         if line is None or (why := why_not(line)) not in (None, TOOL_RESULT):
+            answering.request(line or {})
             continue
         role, prompt = str(line["type"]), prompt_of(line)
         if copy_of(line) is not None:  # and so is everything before it
-            place, said = Place(), []
+            place, said, by = Place(), [], None
             continue
+        by = answering.take(line) or by
         if why is not None:
             is_open = True
             continue
@@ -207,13 +229,50 @@ def _grouped(data: bytes) -> Iterator[Prompt]:
             continue
         if prompt and prompt != place.prompt:
             if place.prompt:
-                yield Prompt(place.prompt, tuple(said), is_open)
-            said = []
+                yield Prompt(place.prompt, tuple(said), is_open, by)
+            said, by = [], None
         is_open = role == "user" or not text.strip()
         if text.strip():
             said.append(Said(role, text, _time(line.get("timestamp")), place.take(role, text, prompt)))
     if place.prompt:
-        yield Prompt(place.prompt, tuple(said), is_open)
+        yield Prompt(place.prompt, tuple(said), is_open, by)
+
+
+class _Answering:
+    """Who answers; fed with lines in the transcript's order.
+
+    That an answer has no thought in it says nothing of the mode: a model may think only where it has to. So the mode
+    is that of the request, which newer transcripts have and each answer names.
+    """
+
+    def __init__(self) -> None:
+        self._last: Answered | None = None
+        self._asked_us = 0
+        self._modes: dict[str, str] = {}
+
+    def request(self, line: dict[str, Any]) -> None:
+        params, request = line.get("params"), line.get("id")
+        if line.get("type") != "api-request" or not isinstance(params, dict) or not isinstance(request, str):
+            return
+        thinking = params.get("thinking")
+        mode = thinking.get("type") if isinstance(thinking, dict) else None
+        if isinstance(mode, str):
+            self._modes[request] = mode
+
+    def take(self, line: dict[str, Any]) -> Answered | None:
+        """Who says this line, if a model does."""
+        if line["type"] == "user":
+            self._asked_us = _time(line.get("timestamp")) or self._asked_us
+            return None
+        model, request, last = line["message"].get("model"), line.get("requestRef"), self._last
+        if not isinstance(model, str) or not model.strip():
+            return None
+        mode = self._modes.get(request, "") if isinstance(request, str) else ""
+        if last is not None and last.model == model and mode in ("", last.thinking or mode):
+            self._last = Answered(model, mode or last.thinking, last.since_us)
+        else:
+            self._last = Answered(model, mode, self._asked_us if last is not None else 0)
+        return self._last
 
 
 def _line(data: bytes) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from ccn_mcp import settings
-from ccn_mcp.domain.errors import BadInput
+from ccn_mcp.domain.errors import BadInput, CcnError
 from ccn_mcp.domain.limits import ID_CHARS_MAX
 from ccn_mcp.domain.values import Value
 from ccn_mcp.interop import privacy
@@ -156,6 +156,19 @@ def _stop(call: Call) -> None:
                 found.append(Prompt(call.prompt, (Said("user", "", 0),), open=True))
             found[-1] = with_last(found[-1], last)
         reconcile(call, log, found)
+        _correct(call, log, found)
+
+
+def _correct(call: Call, log: SessionLog, found: list[Prompt]) -> None:
+    """The session's instance is of the model that has answered last, whatever it was said to be."""
+    by = next((prompt.by for prompt in reversed(found) if prompt.by and not _was_private(call, prompt)), None)
+    try:
+        if by is not None and log.is_other_than(by.model, by.thinking):
+            from ccn_mcp.interop.correction import correct
+
+            correct(call, log, by)
+    except (CcnError, OSError) as error:  # the session's end is to be recorded all the same
+        _keep(call.event, error)
 
 
 def _settled(call: Call, transcript: Path, since_us: int) -> list[Prompt]:
@@ -191,7 +204,7 @@ def reconcile(call: Call, log: SessionLog, found: list[Prompt]) -> int:
 
     new = 0
     for prompt in found:
-        if privacy.was_private(call.marks, prompt.said[0].at_us) and prompt.said[0].at_us:
+        if _was_private(call, prompt):
             continue
         said = [
             Spoken(item.role, item.text, prompt.id, item.at_us, item.nth)
@@ -200,6 +213,10 @@ def reconcile(call: Call, log: SessionLog, found: list[Prompt]) -> int:
         ]
         new += sum(log.record(spoken) for spoken in log.missing(prompt.id, said))
     return new
+
+
+def _was_private(call: Call, prompt: Prompt) -> bool:
+    return bool(prompt.said[0].at_us) and privacy.was_private(call.marks, prompt.said[0].at_us)
 
 
 def _transcript(call: Call) -> Path | None:

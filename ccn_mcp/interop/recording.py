@@ -20,12 +20,13 @@ from ccn_mcp.domain.entries import (
     Body,
     Draft,
     Group,
+    Guard,
     Receipt,
 )
 from ccn_mcp.domain.errors import CcnError, Conflict, ConversationErased, IdempotencyConflict
 from ccn_mcp.domain.jcs import loads_trusted, replace_unstorable
 from ccn_mcp.domain.ledger import Kind
-from ccn_mcp.domain.limits import CONTENT_BYTES_MAX
+from ccn_mcp.domain.limits import CONTENT_BYTES_MAX, VOTERS_MAX
 from ccn_mcp.domain.masking import mask
 from ccn_mcp.domain.values import Value
 from ccn_mcp.store.secret import SecretFile
@@ -179,16 +180,16 @@ class SessionLog:
             # Recorded already, in another conversation of the session: one that was erased since.
             return Receipt(-1, 0, {}, replayed=True)
 
-    def append(self, draft: Draft) -> None:
-        """Append another entry.
+    def append(self, *drafts: Draft, guard: Guard | None = None) -> None:
+        """Append other entries, all or none.
 
         Raises:
-            CcnError: it was not written.
+            CcnError: they were not written. StoreMoved: what `guard` excludes has come meanwhile.
         """
-        self._append(draft)
+        self._append(*drafts, guard=guard)
 
-    def _append(self, draft: Draft) -> Receipt:
-        done = self._log.append_batch([Group((draft,))])[0]
+    def _append(self, *drafts: Draft, guard: Guard | None = None) -> Receipt:
+        done = self._log.append_batch([Group(drafts, guard)])[0]
         if isinstance(done, Appended):
             return done.receipts[0]
         raise done if isinstance(done, CcnError) else AssertionError("every group is wanted")
@@ -232,7 +233,26 @@ class SessionLog:
                 continue
             yield spoken
 
+    def is_other_than(self, model: str, thinking: str) -> bool:
+        """Whether an instance of the session is in its record under another model or mode; empty is no mode.
 
+        A cheap look, since it is taken at every answer: what is to be done then is in `correction.py`.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        path = connect.real_path(self._chosen.db)
+        with connect.our_words(path), closing(connect.connect(path, HOOK_WAIT_S_MAX)) as reader:
+            rows = reader.execute(_INSTANCES, (VOTERS_MAX, self._session, PRINCIPAL)).fetchall()
+        return any(known != model or (thinking and mode != thinking) for known, mode in rows)
+
+
+_INSTANCES: Final = (
+    "SELECT json_extract(body, '$.model'), json_extract(body, '$.thinking') FROM (SELECT CAST(e.body AS TEXT) body "
+    "FROM (SELECT seq FROM instance ORDER BY seen DESC LIMIT ?) JOIN entry e USING (seq)) WHERE "
+    "json_extract(body, '$.session') = ? AND json_extract(body, '$.principal') = ? "
+    "AND json_extract(body, '$.state') NOT IN ('terminated', 'failed')"
+)
 _OF_SESSION: Final = (
     "SELECT r.conversation, e.time FROM record r JOIN entry e USING (seq) WHERE r.principal = ? AND r.key = ?"
 )

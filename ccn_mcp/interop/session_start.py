@@ -23,6 +23,7 @@ from ccn_mcp.interop.hook import SLACK_US, Call, reconcile
 from ccn_mcp.interop.recording import HOOK_WAIT_S_MAX, PRINCIPAL, SOURCE, SessionLog
 from ccn_mcp.interop.session_end import seats_of
 from ccn_mcp.node.context import Caller
+from ccn_mcp.node.instances import MODEL_CHARS_MAX
 from ccn_mcp.node.plates import current_plate
 from ccn_mcp.store.sqlite import connect
 
@@ -126,10 +127,17 @@ async def _facts(call: Call, *, again: bool) -> str:
         shown = plate if len(plate) <= PLATE_CHARS_MAX else PLATE_APART
         note = await _compaction(call, node)
         room = 0 if again else (OUTPUT_CHARS_MAX - REST_CHARS - len(shown) - len(note)) // BYTES_A_TOKEN
-        loaded: Loaded = await node.load_plate(history_tokens=room)
+        loaded: Loaded = await node.load_plate(history_tokens=room, model=_model(call))
     if again:
         return RESUMED.format(**loaded)
     return cut(loaded["text"].replace(plate, shown, 1), note)
+
+
+def _model(call: Call) -> str | None:
+    """The model that a terminal's session starts with; print mode names none. What answers is read at Stop."""
+    model = call.given.get("model")
+    named = isinstance(model, str) and len(model) <= MODEL_CHARS_MAX and model.isprintable()
+    return model if named and call.given.get("source") != "compact" else None
 
 
 async def _compaction(call: Call, node: Node) -> str:

@@ -159,7 +159,7 @@ async def _evaluate(ctx: Context, group: str, last: Judgement | None, size: int)
             baseline=base.vector,
             baseline_source=base.source,
             sigma=base.sigma,
-            resets=await _resets(ctx, last, base, set(seats)),
+            resets=await _resets(ctx, group, last, base, set(seats)),
             carry=tuple(sorted((set(before.members) & set(seats)) - voting)),
         ),
     )
@@ -208,16 +208,24 @@ def ratings_of(report: Body | None) -> int:
     return count if isinstance(count, int) else 1
 
 
-async def _resets(ctx: Context, last: Judgement | None, base: Baseline, members: set[str]) -> tuple[str, ...]:
+async def _resets(
+    ctx: Context, group: str, last: Judgement | None, base: Baseline, members: set[str]
+) -> tuple[str, ...]:
     if last is not None and last.recorded.baseline != base.vector:
         # What was smoothed is a distance to another baseline; it says nothing about this one.
         return tuple(sorted(members))
     since = last.seq if last is not None else -1
     query = RecordQuery(kinds=(Kind.INSTANCE,), after=since, oldest_first=True, limit=10 * VOTERS_MAX)
     found: set[str] = set()
+    known = last.recorded.state.members if last is not None else {}
     for record in await ctx.store.records(query):
-        if record.body is not None and record.body.get("event") == Event.REINITIALISED:
-            found.add(str(record.body.get("instance")))
+        if record.body is None:
+            continue
+        name = str(record.body.get("instance"))
+        # One that was in another group meanwhile starts anew here, whether or not others have reported since.
+        moved = name in known and group_of(Instance.from_body(record.body)) != group
+        if moved or record.body.get("event") == Event.REINITIALISED:
+            found.add(name)
     return tuple(sorted(found & members))
 
 

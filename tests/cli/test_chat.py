@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from ccn_mcp.domain.judging import RUNS_DEFAULT
 from ccn_mcp.node.node import Node
+from tests.claude.gullible import gullible
 from tests.claude.stub import Exchange, Failure, Reply, Request, Stub, Text
 from tests.cli.conftest import RUN_S_MAX, Ran, Run, on_store, process
 from tests.cli.terminal import Terminal
@@ -248,3 +250,24 @@ def test_ctrl_c_twice_ends_the_chat(stub: Stub, db: Path) -> None:
         status, rest = terminal.rest()
     assert status == 0, rest
     assert "Traceback" not in terminal.screen
+
+
+def test_a_judge_looks_at_every_third_reply(db: Path) -> None:
+    def model(request: Request) -> Reply:
+        if "output_config" not in request.body:
+            return answers(request)
+        system = [block["text"] for block in request.body["system"]]
+        return Reply(Text(gullible(system, request.messages[0]["content"][0]["text"])))
+
+    with Stub(model) as stub, Terminal("chat", "--judge-every", "3", env=env(stub, db)) as terminal:
+        for said in ("One", "Two", "Three"):
+            terminal.wait_for("> ")
+            terminal.type(f"{said}, please, with care.")
+            terminal.wait_for("this conversation")
+        terminal.wait_for("(judged: ccn-mcp drift shows it)")
+        terminal.wait_for("> ")
+        terminal.press("\x04")
+        status, rest = terminal.rest()
+    assert status == 0, rest
+    asked = ["output_config" in turn.body for turn in stub.turns]
+    assert asked == [False] * 3 + [True] * RUNS_DEFAULT

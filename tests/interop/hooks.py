@@ -27,6 +27,7 @@ class Claude:
     root: Path
     session: str = "d7c9e9e8-78ce-4648-ad65-59d224b31b21"
     ahead_s: int = 0
+    model: str = ""
 
     @property
     def db(self) -> Path:
@@ -107,6 +108,8 @@ class Claude:
         when = datetime.fromtimestamp(time.time() + self.ahead_s, UTC)
         stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         message = {"role": role, "content": content}
+        if role == "assistant" and self.model:
+            message["model"] = self.model
         item = {"type": role, "isSidechain": False, "message": message, "timestamp": stamp, **fields}
         with self.transcript.open("a") as out:
             out.write(json.dumps(item) + "\n")

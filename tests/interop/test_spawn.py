@@ -123,3 +123,21 @@ def test_what_keeps_it_from_starting_is_said(home: Home, tmp_path: Path) -> None
     missing = ccn(home, "spawn", "--print", "Hello", path=str(tmp_path))
     assert missing.returncode == 3
     assert "claude" in missing.stderr
+
+
+def test_a_chat_by_claude_codes_login_is_recorded_once(home: Home) -> None:
+    with Stub(model) as stub:
+        done = ccn(home, "chat", "Hello there", "--backend", "claude-code", "--json", stub=stub)
+        assert done.returncode == 0, done.stderr
+        again = ccn(home, "chat", "And now?", "--continue", "--backend", "claude-code", stub=stub)
+    told = json.loads(done.stdout)
+    assert (told["text"], again.stdout) == ("I go on from there.", "I go on from there.\n")
+    assert "Hello there" in all_of(stub.turns[-1])
+    said = json.loads(ccn(home, "history", told["conversation_id"], "--json").stdout)["messages"]
+    assert [(message["role"], message["text"]) for message in said] == [
+        ("user", "Hello there"),
+        ("assistant", "I go on from there."),
+        ("user", "And now?"),
+        ("assistant", "I go on from there."),
+    ], "by the chat, and by no hook"
+    assert len(json.loads(ccn(home, "history", "--json").stdout)["conversations"]) == 1

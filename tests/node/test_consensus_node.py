@@ -402,6 +402,31 @@ async def test_groups_do_not_mix_and_a_correction_moves_an_instance(db: Path) ->
         assert await check_ledger(node) == 3
 
 
+async def test_an_instance_that_comes_back_to_its_group_starts_anew_there(db: Path) -> None:
+    async with node_on(db) as node:
+        await node.set_plate(plate_of())
+        _, mine = await open_as(node, "local", "a")
+
+        async def reports(model: str, value: float) -> tuple[str, Recorded]:
+            snapshot = corrected(Instance.from_body((await seat_of(node.ctx, mine)).snapshot), model=model)
+            await node.ctx.store.append(Group((instance_draft(snapshot, Event.CORRECTED, START_US),)))
+            judged = await node.report_character_vector([value] * 16, instance_id=mine)
+            return judged["group"], (await evaluations(node))[-1]
+
+        for value in (0.51, 0.52):
+            _, carried = await reports("a", value)
+        first = [0.2 * (0.53 - known) for known in carried.baseline]
+        group, there = await reports("b", 0.53)
+        assert (group, there.resets) == ("b||1", ())
+        assert there.state.members[mine].ewma == near(first), "nothing comes along from the other group"
+        # Nobody has reported in it meanwhile, so the group's state still knows the instance as it was.
+        group, back = await reports("a", 0.53)
+        assert (group, back.resets) == ("a||1", (mine,))
+        assert back.state.members[mine].ewma == near(first)
+        assert back.state.members[mine].base_run == 0
+        assert await check_ledger(node) == 4
+
+
 # ---- what is refused -----------------------------------------------------------------------------------
 
 FULL: Final = [0.5] * 16
