@@ -325,6 +325,8 @@ def problem(error: Exception, model: str, secrets: Iterable[str] = ()) -> tuple[
             return _of_status(error, model, secrets)
         case anthropic.APITimeoutError():
             kind, said = "timeout_error", ""
+        case anthropic.APIConnectionError() if isinstance(error.__cause__, httpx2.ConnectError):
+            kind, said = "unreachable", ""
         case anthropic.APIConnectionError() | httpx2.HTTPError():
             kind, said = "connection", ""
         case _Unsent() if str(error) == _NO_CREDENTIAL:

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from ccn_mcp.claude.lines import BY_STATUS, CLAUDE_CODE_LINES, LINES, finish, reason, shown, span
@@ -23,6 +23,9 @@ SYNTHETIC: Final = "<synthetic>"
 
 USD_PLACES: Final = 10
 """Claude Code adds prices up in binary; what is behind these places is its rounding."""
+
+USD_MAX: Final = 1_000_000
+"""What one run can cost; more is a mistake, of its or of ours."""
 
 GUESSED: Final = "unknown"
 """The costBasis of a model that Claude Code has no price of: it charges another's, which is none of this one's."""
@@ -151,10 +154,8 @@ class Heard:
         if any(usage.get(name) for name in ("input_tokens", "output_tokens", "cache_read_input_tokens")):
             self.reply.usage = usage
             self.reply.counted = True
-        with_price = result.get("total_cost_usd")
-        known = all(_dict(used).get("costBasis") != GUESSED for used in _dict(result.get("modelUsage")).values())
-        if known and self.reply.usage is not None and isinstance(with_price, int | float):
-            self.reply.spent_usd = _usd(with_price)
+        if self.reply.usage is not None:
+            self.reply.spent_usd = price_of(result)
         if result.get("is_error") or result.get("subtype") != "success":
             self._failed_result(result)
         elif self.asked.schema is not None:
@@ -211,8 +212,11 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _usd(value: float) -> Decimal | None:
-    try:
-        return round(Decimal(str(value)), USD_PLACES).normalize()
-    except InvalidOperation:  # not a finite number
+def price_of(result: Mapping[str, Any]) -> Decimal | None:
+    """What a result says that it cost; None where it says nothing, no amount, or only guesses."""
+    given = result.get("total_cost_usd")
+    if any(_dict(used).get("costBasis") == GUESSED for used in _dict(result.get("modelUsage")).values()):
         return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < USD_MAX:
+        return None  # NaN is not in that range either
+    return round(Decimal(str(given)), USD_PLACES).normalize()

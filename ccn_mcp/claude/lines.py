@@ -35,6 +35,7 @@ LINES: Final[Mapping[str, str]] = {
     "invalid_request_error": "the API refused this request ({said}): change it before you ask again",
     "pause": "the API asks for a pause of {pause} ({reason}): ask again after that, or choose another model with "
     "--model",
+    "unreachable": "the API could not be reached, and nothing was sent: check the network, then ask again",
     "connection": "the connection to the API failed; what came is kept: check the network, then ask again",
     "deadline": "no whole reply within {seconds} s; what came is kept: ask again",
     "unreadable": "the answer could not be read ({said}); what came is kept: ask again",

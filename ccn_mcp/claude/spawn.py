@@ -11,18 +11,17 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ccn_mcp.claude.claude_code import PROGRAM, SESSION_VARIABLES
+from ccn_mcp.claude.claude_code_output import price_of
 from ccn_mcp.claude.lines import CLAUDE_CODE_LINES, shown
 from ccn_mcp.domain.errors import NotFound
 from ccn_mcp.domain.talk import Reply
 from ccn_mcp.settings import Settings
 
 PROGRAM_OURS: Final = "ccn-mcp"
-DOLLARS_MAX: Final = 1_000_000
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -119,20 +118,13 @@ def once(session: Session, prompt: str, reply: Reply) -> int:
     models = result.get("modelUsage")
     if isinstance(models, dict) and len(models) == 1:
         reply.model = str(next(iter(models)))
-    reply.spent_usd = _dollars(result.get("total_cost_usd"))
+    reply.spent_usd = price_of(result)
     reply.counted = reply.usage is not None
     if result.get("is_error"):
         reply.end("failed", f"Claude Code could not answer: {shown(reply.text)}")
     else:
         reply.end("end_turn")
     return max(0, done.returncode) or int(not reply.whole)
-
-
-def _dollars(given: object) -> Decimal | None:
-    """An amount that can be one."""
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < DOLLARS_MAX:
-        return None
-    return Decimal(str(given))
 
 
 def _result(output: bytes) -> dict[str, Any] | None:

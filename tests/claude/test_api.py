@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anthropic
+import httpx2
 import pytest
 
-from ccn_mcp.claude.api import RETRIES_MAX, ApiModel, retry_after_s
+from ccn_mcp.claude.api import RETRIES_MAX, ApiModel, problem, retry_after_s
 from ccn_mcp.claude.lines import HIDDEN
 from ccn_mcp.domain.talk import PROBLEM_CHARS_MAX, Asked, Block, Reply, Turn, text_block
 from tests.claude import stub as service
@@ -384,8 +385,19 @@ async def test_a_service_that_is_not_there_or_is_another_one() -> None:
     client = anthropic.AsyncAnthropic(base_url=closed, api_key=KEY)
     async with aclosing(ApiModel(client, deadline_s=2.0)) as model:
         gone = await ask(model, Asked(MODEL, said("hello")))
-    assert gone.reply.ended in ("connection", "deadline")
+    assert gone.reply.ended in ("unreachable", "deadline"), "it is tried again meanwhile"
     one_clear_line(gone.reply.problem)
+
+
+async def test_what_was_never_sent_is_told_from_what_was_lost() -> None:
+    with Stub([]) as stub:
+        closed = stub.url
+    client = anthropic.AsyncAnthropic(base_url=closed, api_key=KEY, max_retries=0)
+    async with client:
+        with pytest.raises(anthropic.APIConnectionError) as raised:
+            await client.models.list()
+    assert problem(raised.value, MODEL)[0] == "unreachable"
+    assert problem(httpx2.RemoteProtocolError("cut"), MODEL)[0] == "connection"
     assert "could not be reached" in gone.waits[0]
 
 

@@ -163,6 +163,11 @@ class Talk:
         """What Esc does."""
         self._send({"type": "control_request", "request_id": "stop", "request": {"subtype": "interrupt"}})
 
+    def changes_model(self, model: str) -> None:
+        """What `/model` does."""
+        wanted = {"subtype": "set_model", "model": model}
+        self._send({"type": "control_request", "request_id": "model", "request": wanted})
+
     def turn_is_over(self) -> str:
         """Wait for that; the session's id."""
         assert self._process.stdout is not None

@@ -230,7 +230,7 @@ async def test_models_do_not_mix_and_what_another_one_reported_does_not_count(cl
         assert await reports(second, 0.53) == (f"{HAIKU}||{VERSION}", 1), "mine was by the model before"
         assert await reports(mine, 0.54) == (f"{HAIKU}||{VERSION}", 2)
     assert claude.troubles() == []
-    assert run(["consensus", "replay", "--db", str(claude.db)]) == 0
+    assert await anyio.to_thread.run_sync(run, ["consensus", "replay", "--db", str(claude.db)]) == 0
 
 
 def test_since_when_a_model_answers_is_told_by_what_was_asked_before(claude: Claude) -> None:

@@ -162,9 +162,11 @@ async def test_a_call_that_the_service_refused_costs_nothing(tmp_path: Path) -> 
         about = {"backend": "claude_code", "purpose": "judge"}
         draft = usage_draft(node.ctx, node.caller, asked(), reply(**nothing), **about)  # type: ignore[arg-type]  # texts
         assert "cost_pico" not in draft.body
-        began = await call(node, reply(ended="overloaded_error", usage=None, counted=False))
-        assert began.call.cost is None
-        assert str(await spent(node.ctx)) == "at least $0.5000; 2 calls of unknown price"
+        answered = await call(node, reply(ended="not_found_error", usage=None, counted=False))
+        assert answered.call.cost == 0, "a refusal has a request id, too"
+        began = await call(node, reply(ended="overloaded_error", counted=False))
+        assert not began.call.complete
+        assert began.call.cost
 
 
 async def test_a_reply_that_broke_off_is_bounded_by_what_was_asked(tmp_path: Path) -> None:
