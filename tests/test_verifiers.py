@@ -84,6 +84,7 @@ def test_a_bundle_is_accepted_at_the_level_that_it_deserves(bundle: Path) -> Non
     assert {name for name in names if name.startswith("anchors/")} == {"anchors/7.note", "anchors/7.tsr"}
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_found_and_told_where(bundle: Path) -> None:
     checked = 0
     for path in files_of(bundle):

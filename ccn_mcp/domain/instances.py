@@ -226,11 +226,6 @@ def corrected(
     )
 
 
-def reports_from(instance: Instance, since_us: int) -> Instance:
-    """Return the instance without the reports from before that time: what gave them was another model."""
-    return replace(instance, reports_from_us=max(instance.reports_from_us, since_us))
-
-
 def handed_over(instance: Instance, predecessor: str | None) -> Instance:
     """Return the instance with the one that had its conversation before; None if nobody had."""
     return replace(instance, predecessor=predecessor)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ccn_mcp.domain import instances
 from ccn_mcp.domain.errors import StoreMoved
 from ccn_mcp.domain.instances import Event, Instance, State, group_of
 from ccn_mcp.domain.ledger import Kind
@@ -59,7 +59,8 @@ def _due(call: Call, by: Answered) -> list[Draft]:
         instance = Instance.from_body(seat.snapshot)
         known, changed = described(instance, client="", model=by.model, thinking=by.thinking)
         if group_of(known) != group_of(instance):
-            known = instances.reports_from(known, by.since_us)
+            # What was reported before that model was asked, another one has reported.
+            known = replace(known, reports_from_us=max(known.reports_from_us, by.since_us))
         if changed:
             drafts.append(instance_draft(known, Event.CORRECTED, now))
     return drafts

@@ -41,7 +41,7 @@ def test_the_demo_shows_what_it_claims(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_cleans_up(tmp_path: Path, how: signal.Signals) -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "ccn_mcp", "demo"],
@@ -71,6 +71,7 @@ def _mentioned_by_a_process(word: str) -> bool:
     return found
 
 
+@pytest.mark.slow
 def test_a_failing_step_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; from ccn_mcp.cli import demo_steps, main; steps = demo_steps.STEPS; "

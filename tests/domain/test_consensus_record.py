@@ -103,6 +103,7 @@ def check_json(value: object) -> None:
             pytest.fail(f"{type(other)} in a body")
 
 
+@pytest.mark.slow
 def test_a_thousand_random_histories_replay_bit_for_bit() -> None:
     for seed in range(1_000):
         history = History(seed)

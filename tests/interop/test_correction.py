@@ -72,20 +72,49 @@ def test_the_transcript_says_which_model_an_instance_is(claude: Claude) -> None:
     turn(claude, OPUS, "p1")
     assert events(claude) == ["opened", "loaded", "corrected"]
     assert (last(claude)["model"], last(claude)["thinking"], last(claude)["rubric"]) == (OPUS, "", VERSION)
-    for line in ({"isSidechain": True}, {"isApiErrorMessage": True}, {"isMeta": True}):
-        claude.model = "another"
-        claude.answers("not said by the session's model", **line)
-    claude.model = "<synthetic>"
-    claude.answers("Claude Code says this itself")
     turn(claude, OPUS, "p2")
     assert events(claude)[2:] == ["corrected"], "once is enough"
     turn(claude, HAIKU, "p3")
     assert (events(claude)[3:], last(claude)["model"]) == (["corrected"], HAIKU)
-    claude.hook("session-end", reason="other")
-    turn(claude, OPUS, "p4")
-    assert events(claude)[4:] == ["terminated"], "what has ended is left alone"
     assert claude.troubles() == []
     assert run(["verify", "--db", str(claude.db)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (HAIKU, {"isSidechain": True}),
+        (HAIKU, {"isApiErrorMessage": True}),
+        (HAIKU, {"requestSessionId": "forked-from", "sessionId": "this-one"}),
+        ("<synthetic>", {}),
+        ("", {}),
+    ],
+)
+def test_what_the_sessions_model_has_not_said_tells_nothing(claude: Claude, model: str, line: Json) -> None:
+    begin(claude)
+    turn(claude, OPUS, "p1")
+    claude.model = model
+    claude.answers("answer p1", **line)
+    claude.stops("p1", "answer p1")
+    claude.hook("session-end", reason="other")
+    assert [body["model"] for body in claude.bodies(9)] == ["", "", OPUS, OPUS]
+    assert claude.troubles() == []
+
+
+def test_what_has_ended_is_left_alone(claude: Claude) -> None:
+    first = begin(claude)
+    turn(claude, OPUS, "p1")
+    claude.hook("session-end", reason="other")
+    with SessionLog(chosen(claude), claude.config, claude.session) as log:
+        assert not log.is_other_than(HAIKU, ""), "so that nothing is loaded for it"
+    turn(claude, HAIKU, "p2")
+    assert events(claude) == ["opened", "loaded", "corrected", "terminated"]
+    second = begin(claude, "resume")
+    assert second != first
+    turn(claude, HAIKU, "p3")
+    assert events(claude)[4:] == ["opened", "loaded", "corrected"]
+    assert (last(claude)["instance"], last(claude)["model"]) == (second, HAIKU)
+    assert claude.troubles() == []
 
 
 def test_the_thinking_mode_is_that_of_the_request_and_a_thought_alone_says_nothing(claude: Claude) -> None:
@@ -167,6 +196,28 @@ async def test_an_instance_that_left_with_its_process_is_not_touched(claude: Cla
         "active",
         "",
     )
+
+
+async def test_each_live_instance_of_the_session_is_meant_and_none_whose_lease_ran_out(
+    claude: Claude,
+) -> None:
+    mine = begin(claude)
+    here = last(claude)["conversation"]
+    async with open_node(settings=chosen(claude)) as node:
+        now = node.ctx.now_us()
+        for name, session, at in (
+            ("i_beside", claude.session, now),
+            ("i_before", claude.session, now - node.ctx.settings.lease_us - 60_000_000),
+            ("i_elsewhere", "another", now),
+        ):
+            made = instances.opened(name, "local", conversation_id=here, session_id=session)
+            await node.ctx.store.append(Group((instance_draft(made, Event.OPENED, at),)))
+        turn(claude, OPUS, "p1")
+        found = [
+            (await seat_of(node.ctx, name)).snapshot["model"]
+            for name in (mine, "i_beside", "i_before", "i_elsewhere")
+        ]
+    assert found == [OPUS, OPUS, "", ""]
 
 
 async def flag(node: Node, instance_id: str) -> None:
