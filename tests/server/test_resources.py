@@ -139,7 +139,9 @@ async def test_the_relation_is_shown_though_reports_of_several_ratings_came_late
         {"traits": [0.5] * 16, "relational": [0.9] * 7},
         {"traits": [[0.5] * 16, [0.51] * 16]},
     ):
-        assert not (await client.call_tool("report_character_vector", {"instance_id": mine, **given})).is_error
+        assert not (
+            await client.call_tool("report_character_vector", {"instance_id": mine, **given})
+        ).is_error
     assert "Trust: very trusting." in await read(client, "ccn://character")
 
 
