@@ -36,7 +36,9 @@ def seats_of(call: Call) -> list[Seat]:
     path = connect.real_path(call.chosen.db)
     if connect.is_empty(path):
         return []
-    with closing(connect.connect(path, HOOK_WAIT_S_MAX)) as reader:
+    with connect.our_words(path), closing(connect.connect(path, HOOK_WAIT_S_MAX)) as reader:
+        if not connect.read_format(reader, path):
+            return []  # another process is just creating it
         rows = reader.execute(*reads.seats(0, None)).fetchall()
     found = [reads.seat(row) for row in rows]
     return [

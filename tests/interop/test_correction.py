@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio.from_thread
@@ -19,6 +21,7 @@ from ccn_mcp.interop import correction, privacy
 from ccn_mcp.interop.claude_code import Answered, prompts
 from ccn_mcp.interop.hook import Call
 from ccn_mcp.interop.recording import SessionLog
+from ccn_mcp.interop.session_end import seats_of
 from ccn_mcp.node.instances import instance_draft, leave, seat_of
 from ccn_mcp.node.node import Node
 from ccn_mcp.node.rubric import rubric
@@ -196,6 +199,14 @@ async def test_an_instance_that_left_with_its_process_is_not_touched(claude: Cla
         "active",
         "",
     )
+
+
+def test_a_store_that_another_hook_is_just_creating_has_no_instances_yet(claude: Claude) -> None:
+    with closing(sqlite3.connect(claude.db)) as begun:
+        begun.execute("PRAGMA journal_mode = WAL")
+    assert claude.db.stat().st_size > 0
+    call = Call("session-start", {}, claude.session, chosen(claude), claude.config, [])
+    assert seats_of(call) == []
 
 
 async def test_each_live_instance_of_the_session_is_meant_and_none_whose_lease_ran_out(
