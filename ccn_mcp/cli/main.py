@@ -79,6 +79,11 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return interrupted()
+    except RuntimeError as error:
+        # What comes while a class is being made, Python 3.11 wraps.
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        return interrupted()
     except UnknownConversation as error:
         # The rest of its message is for instances.
         output.complain(f"{str(error).split(';')[0]}; ccn-mcp history --all-scopes lists those that are")

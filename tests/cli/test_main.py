@@ -116,3 +116,16 @@ def test_json_is_one_document_and_nothing_else(cli: Run, store: Seeded, command:
     ran = cli(*words, "--db", str(store.db), "--json")
     assert (ran.status, ran.err) == (0, "")
     assert isinstance(json.loads(ran.out), dict)
+
+
+def test_ctrl_c_while_a_class_is_being_made_is_ctrl_c_too(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    def making() -> None:
+        type("Made", (), {"field": Stopped()})
+
+    monkeypatch.setattr("ccn_mcp.cli.main._run", lambda _: making())
+    ran = cli("status")
+    assert (ran.status, ran.err) == (130, "ccn-mcp: stopped\n")
