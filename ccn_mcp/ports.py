@@ -60,6 +60,9 @@ class LanguageModel(Protocol):
     def backend(self) -> str:
         """Which of them: api, claude_code, scripted."""
 
+    def missing(self) -> str:
+        """What the person has to see to before it can be asked at all, in one line; empty if nothing."""
+
     async def answer(
         self,
         asked: Asked,

@@ -176,6 +176,12 @@ def platform_folders(environ: Mapping[str, str] | None = None) -> dict[str, str]
     return {name: env[name] for name in ("XDG_CONFIG_HOME", "APPDATA") if name in env}
 
 
+def api_credentials(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Which of the variables are set that the anthropic SDK takes a credential from: their names, never a value."""
+    env = os.environ if environ is None else environ
+    return tuple(name for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN") if env.get(name))
+
+
 def transcripts_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Where Claude Code keeps the transcripts of every project."""
     env = os.environ if environ is None else environ

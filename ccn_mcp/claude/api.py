@@ -84,6 +84,16 @@ class ApiModel:
         self._deadline_s = deadline_s
         self._warned: set[str] = set()
 
+    def missing(self) -> str:
+        """See `ports.LanguageModel`."""
+        try:
+            client = self._client = self._client or anthropic.AsyncAnthropic()
+        except (anthropic.AnthropicError, TypeError, ValueError, httpx2.InvalidURL):
+            return ""  # `answer` says what it is
+        own = any(name.lower() == "authorization" for name in client.default_headers)
+        found = client.api_key or client.auth_token or client.credentials or own
+        return "" if found else LINES["no_credential"]
+
     async def answer(
         self,
         asked: Asked,

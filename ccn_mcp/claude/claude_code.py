@@ -94,6 +94,12 @@ class ClaudeCodeModel:
         self._environment = environment
         self._deadline_s = deadline_s
 
+    def missing(self) -> str:
+        """See `ports.LanguageModel`."""
+        environment = os.environ if self._environment is None else self._environment  # noqa: TID251  # the child's
+        found = shutil.which(self._program, path=environment.get("PATH"))
+        return "" if found is not None else CLAUDE_CODE_LINES["no_program"]
+
     async def answer(
         self,
         asked: Asked,

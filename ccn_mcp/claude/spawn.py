@@ -16,12 +16,15 @@ from typing import Any, Final, NamedTuple
 
 from ccn_mcp.claude.claude_code import PROGRAM, SESSION_VARIABLES
 from ccn_mcp.claude.claude_code_output import price_of
-from ccn_mcp.claude.lines import CLAUDE_CODE_LINES, shown
+from ccn_mcp.claude.lines import shown
 from ccn_mcp.domain.errors import NotFound
 from ccn_mcp.domain.talk import Reply
 from ccn_mcp.settings import Settings
 
 PROGRAM_OURS: Final = "ccn-mcp"
+NO_PROGRAM: Final = (
+    "Claude Code was not found: install it, or put `claude` on the PATH. To talk without it: ccn-mcp chat"
+)
 RESULT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -41,7 +44,7 @@ def find_program() -> str:
     """
     found = shutil.which(PROGRAM)
     if found is None:
-        raise NotFound(CLAUDE_CODE_LINES["no_program"])
+        raise NotFound(NO_PROGRAM)
     return found
 
 

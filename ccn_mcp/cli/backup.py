@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -32,7 +33,9 @@ def backup(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|FOLDER", help="Where to write; in a folder it gets a name with the time."
+            metavar="FILE|FOLDER",
+            help="Where to write. In a folder it gets a name with the time; a name that is not there and has no "
+            "ending, or ends with a slash, is a folder to be made.",
         ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
@@ -48,7 +51,7 @@ def backup(
     chosen = output.load_settings(db)
     path = _named(target)
     _check_target(path, force, chosen.db)
-    with _told() as progress:
+    with _folder(path.parent), _told() as progress:
         done = write(chosen.db, path, replace=force, progress=progress)
     if as_json:
         output.emit(_backup_document(done))
@@ -64,11 +67,29 @@ def backup(
 
 def _named(target: str) -> Path:
     path = Path(target).expanduser().absolute()
-    if path.is_dir():
-        return path / time.strftime("ccn-%Y%m%d-%H%M%S.db", time.gmtime())
+    as_folder = target.endswith(tuple(filter(None, (os.sep, os.altsep))))
+    if as_folder and path.exists() and not path.is_dir():
+        raise BadInput(f"{path} is no folder; choose another place")
     if not path.parent.is_dir():
         raise BadInput(f"there is no folder {path.parent}; make it first, or choose another place")
+    if path.is_dir() or as_folder or not (path.suffix or path.exists() or path.is_symlink()):
+        return path / time.strftime("ccn-%Y%m%d-%H%M%S.db", time.gmtime())
     return path
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make the folder, for the owner alone, if there is none; it goes again if nothing comes into it."""
+    made = not folder.exists()
+    if made:
+        folder.mkdir(0o700)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()  # an empty one only
+        raise
 
 
 def _check_target(path: Path, force: bool, store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 import typer
 
 from ccn_mcp.cli import output
+from ccn_mcp.cli.asking import Backend, Model, last_conversation, model_name, port_of
 from ccn_mcp.cli.output import AsJson, Db
-from ccn_mcp.domain.errors import BadInput, CcnError, NotFound
+from ccn_mcp.domain.errors import BadInput, CcnError, StoreError
 
 if TYPE_CHECKING:
     from ccn_mcp.node.talking import Exchange, Talk
@@ -27,6 +29,7 @@ TWICE_S: Final = 2.0
 PROMPT: Final = "> "
 STDIN_CHARS_MAX: Final = 1_048_576
 UNFINISHED_STATUS: Final = 1
+INTERRUPTED_STATUS: Final = 130
 HELP: Final = """\
 /help             this
 /exit             end the chat (so does Ctrl-D)
@@ -37,12 +40,6 @@ HELP: Final = """\
 /verify           check the whole record
 Ctrl-C stops a reply and keeps what came of it; twice within two seconds ends the chat.
 """
-
-Model = Annotated[str | None, typer.Option("--model", help="Which model answers. Default: CCN_MODEL.")]
-Backend = Annotated[
-    str | None,
-    typer.Option("--backend", help="api (your own key) or claude-code (its login). Default: CCN_BACKEND."),
-]
 
 
 def chat(
@@ -58,12 +55,17 @@ def chat(
         str | None, typer.Option("--conversation", metavar="ID", help="Go on with this conversation.")
     ] = None,
     history_tokens: Annotated[
-        int | None, typer.Option("--history-tokens", help="Tokens of earlier turns that are sent, about.")
+        int | None,
+        typer.Option(
+            "--history-tokens",
+            metavar="N",
+            help="Tokens of earlier turns that are sent, about: 0 to 60000. Default: 12000.",
+        ),
     ] = None,
     judge_every: Annotated[
         int | None,
         typer.Option(
-            "--judge-every", metavar="N", help="Have a judge look at every N replies; that costs, too."
+            "--judge-every", metavar="N", min=1, help="Have a judge look at every N replies; that costs, too."
         ),
     ] = None,
     db: Db = None,
@@ -76,10 +78,8 @@ def chat(
     """
     chosen = output.load_settings(db)
     said = message if message is not None else _piped()
-    if as_json and said is None:
-        raise BadInput(
-            '--json prints one answer: give a message, as in ccn-mcp chat --json "What did we decide?"'
-        )
+    if (as_json and said is None) or (said is not None and not said.strip()):
+        raise BadInput('say something: ccn-mcp chat "What did we decide?", or pipe it in')
     with asyncio.Runner() as runner:
         session = _Session(runner, chosen)
         try:
@@ -136,22 +136,21 @@ class _Session:
         budget: int | None,
     ) -> None:
         from ccn_mcp.app import node_of
-        from ccn_mcp.claude.backends import model_of
         from ccn_mcp.domain.limits import CONTEXT_TOKENS_DEFAULT
         from ccn_mcp.node.context import Caller
         from ccn_mcp.node.talking import Talk
 
-        port = model_of(backend or self._chosen.backend)
+        port, asked = port_of(backend, self._chosen), model_name(model, self._chosen)
         self._stack.push_async_callback(port.aclose)
         caller = Caller(source="cli", client="ccn-mcp chat")
         node = await self._stack.enter_async_context(node_of(self._chosen, caller))
         if go_on and conversation is None:
-            conversation = await _last(node.ctx)
+            conversation = await last_conversation(node.ctx)
         talk = Talk(
             node.ctx,
             caller,
             port,
-            model or self._chosen.model,
+            asked,
             budget=CONTEXT_TOKENS_DEFAULT if budget is None else budget,
         )
         self.turns = await talk.open(conversation)
@@ -169,16 +168,35 @@ class _Session:
 
     def once(self, said: str, *, as_json: bool) -> bool:
         """One answer, plainly; whether it is whole."""
-        write = _Writer(sys.stderr if as_json else sys.stdout)
+        write = _Writer(sys.stdout)
         on_text = (lambda _: None) if as_json else write.piece
-        done = self.wait(self.talk.say(said, on_text=on_text, on_wait=output.complain))
+        try:
+            done = self.told(write, self.talk.say(said, on_text=on_text, on_wait=output.complain))
+        except KeyboardInterrupt:
+            output.complain(
+                f"stopped; what came is kept. To go on: ccn-mcp chat --conversation {self.talk.conversation_id}"
+            )
+            raise typer.Exit(INTERRUPTED_STATUS) from None
         if as_json:
             output.emit(self.wait(self.as_json(done)))
-        else:
-            write.end()
-            if done.reply.problem:
-                output.complain(done.reply.problem)
+        elif done.reply.problem:
+            output.complain(done.reply.problem)
         return done.reply.whole
+
+    def told(self, write: _Writer, exchange: Coroutine[Any, Any, Exchange]) -> Exchange:
+        """The exchange, whose text has gone to `write`; whatever ends it, that line has ended.
+
+        Raises:
+            StoreError: says whether it is the reply on the screen that is not in the record.
+        """
+        try:
+            return self.wait(exchange)
+        except StoreError as error:
+            if not write.wrote:
+                raise
+            raise type(error)(f"the reply above is not in the record, what you said is: {error}") from error
+        finally:
+            write.end()
 
     async def as_json(self, done: Exchange) -> dict[str, object]:
         """One exchange as `--json` prints it."""
@@ -202,28 +220,20 @@ def _usd(pico: int | None) -> str | None:
     return None if pico is None else str(Decimal(pico) / 10**12)
 
 
-async def _last(ctx: Any) -> str:
-    from ccn_mcp.domain.models import ConversationQuery
-
-    found = await ctx.store.conversations(ConversationQuery(20, scope=ctx.settings.scope))
-    for item in found:
-        if item.messages:
-            return str(item.id)
-    raise NotFound("there is no conversation here to go on with; leave --continue out to begin one")
-
-
 class _Writer:
     """Text as it comes, with everything that a terminal would act on written out."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._last = "\n"
+        self.wrote = False
 
     def piece(self, text: str) -> None:
         """A piece of a reply."""
         self._stream.write(output.shown(text))
         self._stream.flush()
         self._last = text[-1:] or self._last
+        self.wrote = True
 
     def end(self) -> None:
         """The reply's last line ends."""
@@ -266,7 +276,7 @@ class _Chat:
                 if now - self._stopped_at < TWICE_S:
                     break
                 self._stopped_at = now
-                output.say("\n(stopped; Ctrl-C again ends the chat)", "dim")
+                output.say("\n(Ctrl-C again ends the chat)", "dim")
             except CcnError as error:
                 output.complain(str(error))
         output.say(f"To go on later: ccn-mcp chat --conversation {self._session.talk.conversation_id}", "dim")
@@ -282,12 +292,12 @@ class _Chat:
 
     def _answer(self, ask: Callable[..., Coroutine[Any, Any, Exchange]]) -> None:
         write = _Writer(sys.stdout)
+        on_wait = functools.partial(_aside, write)
         try:
-            done = self._session.wait(
-                ask(on_text=write.piece, on_wait=lambda said: output.say(f"({said})", "dim"))
-            )
-        finally:
-            write.end()
+            done = self._session.told(write, ask(on_text=write.piece, on_wait=on_wait))
+        except KeyboardInterrupt:
+            output.say("(what came is kept)", "dim")
+            raise
         if done.reply.problem:
             output.tell(done.reply.problem, style="yellow")
         output.say(self._session.wait(_cost_line(self._session.talk, done)), "dim")
@@ -326,18 +336,24 @@ class _Chat:
         output.say(f"Today (UTC)        {today}")
 
     def _plate(self) -> None:
-        from ccn_mcp.domain.plate import render_plate
-
-        output.say(render_plate(self._session.wait(self._session.node.plate()).plate))
+        plate = self._session.wait(self._session.node.plate()).plate
+        output.say(f"{output.one_line(plate.name, 60)}, version {output.one_line(plate.version, 20)}")
+        output.say(plate.body)
 
     def _verify(self) -> None:
         found = self._session.wait(self._session.node.verify_chain())
         good = (
-            "the record is as it was written"
+            f"as they were written (level {found['level']}; ccn-mcp verify says what that means)"
             if found["ok"]
             else "SOMETHING DOES NOT FIT: ccn-mcp verify says what"
         )
         output.say(f"{found['entries']:,} entries, {good}; head {found['head']}")
+
+
+def _aside(write: _Writer, said: str) -> None:
+    """A line of ours between the model's."""
+    write.end()
+    output.say(f"({said})", "dim")
 
 
 async def _judged(talk: Talk, every: int) -> None:

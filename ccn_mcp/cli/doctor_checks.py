@@ -1,4 +1,4 @@
-"""What `doctor` looks at without touching it: files, permissions, libraries, settings, other processes."""
+"""What `doctor` looks at and leaves as it is: files, permissions, libraries, settings, other processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ LIBRARIES: Final = ("mcp", "anthropic", "aiosqlite", "numpy", "pydantic")
 FREE_BYTES_MIN: Final = 200_000_000
 WAL_BYTES_MAX: Final = 64_000_000
 PROCESSES_SHOWN: Final = 10
+TRIED: Final = ".ccn-doctor-"
+CHOOSE: Final = (
+    "give this account write access to it, or choose other folders with CCN_DB (or --db) and CCN_CONFIG_DIR"
+)
 ONLY_SESSION: Final = "Claude Code's only session is"
 
 Status = Literal["ok", "warn", "fail"]
@@ -158,7 +163,7 @@ def files(chosen: Settings) -> Iterator[Finding]:
     if folder.is_dir():
         yield from _private(folder, 0o700, "folder")
     else:
-        yield Finding("folder", "ok", f"{folder} does not exist yet; the first write makes it")
+        yield _missing(folder, "folder")
     if db.is_dir():
         yield Finding("store", "fail", f"{db} is a folder", f"name a file in it: --db {db / 'ccn.db'}")
     elif not db.exists():
@@ -169,6 +174,32 @@ def files(chosen: Settings) -> Iterator[Finding]:
             if path.exists():
                 yield from _private(path, 0o600, suffix or "store")
     yield from _space(folder)
+    yield _config(settings.config_folder(chosen))
+
+
+def _config(folder: Path) -> Finding:
+    if not folder.is_dir():
+        return _missing(folder, "config folder")
+    if (refused := _refused(folder)) is not None:
+        return Finding("config folder", "fail", f"nothing can be made in {folder}: {refused}", CHOOSE)
+    return Finding("config folder", "ok", str(folder))
+
+
+def _missing(folder: Path, what: str) -> Finding:
+    """A folder that the first write is to make: whether it could."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if (refused := _refused(nearest)) is not None:
+        return Finding(what, "fail", f"{folder} cannot be made ({nearest}: {refused})", CHOOSE)
+    return Finding(what, "ok", f"{folder} does not exist yet; the first write makes it")
+
+
+def _refused(folder: Path) -> str | None:
+    """Why nothing can be made in this folder, by trying: on a read-only disk, permissions tell root nothing."""
+    try:
+        Path(tempfile.mkdtemp(prefix=TRIED, dir=folder)).rmdir()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def _private(path: Path, most: int, what: str) -> Iterator[Finding]:
@@ -184,6 +215,8 @@ def _private(path: Path, most: int, what: str) -> Iterator[Finding]:
         yield Finding(
             what, "warn", f"{path} has permissions {mode:04o}: others can use it", f"chmod {most:o} '{path}'"
         )
+    elif path.is_dir() and (refused := _refused(path)) is not None:
+        yield Finding(what, "fail", f"nothing can be made in {path}: {refused}", CHOOSE)
     elif not os.access(path, os.R_OK | os.W_OK):
         yield Finding(what, "fail", f"{path} cannot be read and written", f"chmod u+rwX '{path}'")
     else:
@@ -239,6 +272,15 @@ def _erasures(left: int) -> Finding:
         return Finding("erasures", "ok", "none is pending")
     said = f"{amount(left, 'erased message')} may still be in the store's files"
     return Finding("erasures", "warn", said, f"{ERASURES_PENDING}.")
+
+
+def models(_: Settings) -> Iterator[Finding]:
+    """What could carry chat, judge and validate; whether it is accepted, only a call shows."""
+    names = settings.api_credentials()
+    none = "no variable sets one; a login with `ant auth login` is not looked for here"
+    yield Finding("API credential", "ok", ", ".join(names) or none)
+    program = shutil.which("claude")
+    yield Finding("claude", "ok", program or "not on the PATH (only --backend claude-code needs it)")
 
 
 def hooks(chosen: Settings) -> Iterator[Finding]:
@@ -326,6 +368,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     settings_in_force,
     files,
     store_format,
+    models,
     hooks,
     transcripts,
     processes,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Final
 
+from ccn_mcp import settings
 from ccn_mcp.cli.doctor_checks import Check, Finding
 from ccn_mcp.settings import Settings
 
@@ -56,9 +57,7 @@ def signing(chosen: Settings) -> Iterator[Finding]:
     else:
         yield Finding("remembered head", "ok", "in the record" if state.remembered else "none yet")
     if (trouble := keeper.trouble(state.store_id)) is not None:
-        yield Finding(
-            "heads elsewhere", "warn", trouble, "see CCN_HEADS and CCN_HEADS_COMMAND; the record goes on"
-        )
+        yield _not_kept(chosen, trouble)
     yield from _witnessed(
         state.anchors, state.witnessed.to, state.witnessed.authority, state.witnessed.remark
     )
@@ -86,6 +85,15 @@ def _heads_elsewhere(chosen: Settings) -> Iterator[Finding]:
             yield Finding("CCN_HEADS_COMMAND", "warn", f"there is no program {program}", "give its full path")
         else:
             yield Finding("CCN_HEADS_COMMAND", "ok", program)
+
+
+def _not_kept(chosen: Settings, trouble: str) -> Finding:
+    """A head that could not be kept: here too, where nobody has named a second place."""
+    if chosen.heads is not None or chosen.heads_command:
+        do = "see CCN_HEADS and CCN_HEADS_COMMAND; the record goes on"
+        return Finding("heads elsewhere", "warn", trouble, do)
+    do = f"look at the space left and the permissions of {settings.config_folder(chosen)}; the record goes on"
+    return Finding("heads kept here", "warn", trouble, do)
 
 
 def _witnessed(count: int, to: int, authority: str | None, remark: str | None) -> Iterator[Finding]:

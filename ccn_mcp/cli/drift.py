@@ -80,7 +80,7 @@ def drift(
     if as_json:
         output.emit({**found, "files": written})
         return
-    _show(found, trait)
+    _show(found, trait, anything=not (instance or conversation or since))
     for name in written:
         output.say(f"Written: {name}")
 
@@ -105,12 +105,13 @@ def _owners(found: Series) -> list[tuple[str, list[Point]]]:
 # ---- in the terminal -----------------------------------------------------------------------------------
 
 
-def _show(found: Series, trait: str | None) -> None:
+def _show(found: Series, trait: str | None, *, anything: bool) -> None:
     from ccn_mcp.node.baselines import SAID
 
     owners = _owners(found)
     if not owners:
-        output.tell("No reports fit. Instances report with the tool report_character_vector.")
+        none = "No reports yet." if anything else "No reports fit."
+        output.tell(f"{none} Instances report with the tool report_character_vector.")
         return
     output.tell(
         "Each line is drawn to its own range, at least 0.20 wide. Numbers: last, baseline, consensus."

@@ -99,6 +99,8 @@ def _target(file: str | None, force: bool, store: Path) -> Iterator[TextIO]:
         return
     path = Path(file).expanduser().absolute()
     _check_target(path, force, store)
+    from ccn_mcp.store.sqlite import beside
+
     # In the same folder, so that putting it in place is one step; mkstemp makes it 0600.
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
@@ -106,7 +108,8 @@ def _target(file: str | None, force: bool, store: Path) -> Iterator[TextIO]:
         raise BadInput(f"cannot write in {path.parent}: {exc.strerror}; choose another --output") from exc
     part = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as target:
+        # The words outside: what is still in the buffer is written when the file is closed.
+        with beside.disk_words(path), os.fdopen(handle, "w", encoding="utf-8", newline="\n") as target:
             yield target
             target.flush()
             os.fsync(target.fileno())

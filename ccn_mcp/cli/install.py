@@ -62,11 +62,12 @@ class Installed(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be done, how to do it (it returns the backup), and what to say afterwards."""
+    """What would be done, how to do it (it returns the backup), and what to say before and afterwards."""
 
     shown: Installed
     act: Callable[[], Path | None]
     after: str
+    before: str = ""
 
 
 def install(
@@ -114,9 +115,14 @@ def _carry_out(plan: Plan, yes: bool, *, as_json: bool) -> None:
     done = plan.shown
     if not as_json:
         _show(done)
-    if done["changes"] and (yes or (not as_json and _agreed())):
+        if done["changes"] and plan.before:
+            output.tell(plan.before)
+    asks = not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
+    if done["changes"] and (yes or (asks and _agreed())):
         backup = plan.act()
         done = {**done, "written": True, "backup": str(backup) if backup else None, "next": plan.after}
+    elif done["changes"] and asks:
+        done = {**done, "next": "Nothing was changed."}
     if as_json:
         output.emit(done)
         return
@@ -126,9 +132,7 @@ def _carry_out(plan: Plan, yes: bool, *, as_json: bool) -> None:
 
 
 def _agreed() -> bool:
-    """Ask, where there is somebody to ask."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
+    """Ask the person at the terminal."""
     sys.stdout.write("Do this? [y/N] ")
     sys.stdout.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -198,7 +202,9 @@ def _in_file(client: Client, project: str | None, arguments: list[str], undo: bo
         file.parent.mkdir(exist_ok=True)
         return write(change)
 
-    return Plan(_planned(client.name, undo, file=file, diff=change.diff()), act, client.then)
+    gone = f"ccn is gone; restart {client.title}, which may keep it until then. Your record stays as it is."
+    shown = _planned(client.name, undo, file=file, diff=change.diff())
+    return Plan(shown, act, gone if undo else client.then)
 
 
 def _own_file(client: Client) -> Path:
@@ -229,20 +235,26 @@ def _through_claude(arguments: list[str], undo: bool, server_only: bool, db: str
     def act() -> None:
         install_claude.run(commands)
 
-    return Plan(
-        _planned(CLAUDE_CODE, undo, commands=commands), act, _after(undo, plugin is not None, arguments)
+    shown = _planned(CLAUDE_CODE, undo, commands=commands)
+    alone = "" if undo or plugin is not None else _server_alone(server_only)
+    return Plan(shown, act, _after(undo, alone, arguments), before="" if server_only else alone)
+
+
+def _server_alone(server_only: bool) -> str:
+    said = "The server alone records nothing by itself; the plugin does. "
+    if server_only:
+        return said + "To have it, do this again without --server-only."
+    return said + (
+        "The plugin needs ccn-mcp on your PATH: run `uv tool install .` in this project's folder, then do this again."
     )
 
 
-def _after(undo: bool, with_plugin: bool, arguments: list[str]) -> str:
+def _after(undo: bool, alone: str, arguments: list[str]) -> str:
     if undo:
-        return "Taken out; sessions that run now keep it until they end."
+        return "ccn is gone; sessions that run now keep it until they end. Your record stays as it is."
     said = "Claude Code has it in every folder from its next session on. "
-    if not with_plugin:
-        return said + (
-            "Only the server is connected. The plugin records by itself; it needs ccn-mcp on your PATH: "
-            "uv tool install . in this project's folder, then do this again."
-        )
+    if alone:
+        return said + alone
     elsewhere = (
         " It uses the store that CCN_DB names where Claude Code is started." if "--db" in arguments else ""
     )

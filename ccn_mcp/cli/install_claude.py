@@ -42,12 +42,10 @@ def plugin_folder() -> Path | None:
 def plan(name: str, server: list[str], plugin: Path | None, undo: bool) -> list[list[str]]:
     """The commands that lead from how Claude Code is now to the plugin (None: to the server alone), or to neither.
 
-    Without `claude` on the PATH nothing is known of it, and everything is to be done.
-
     Raises:
-        Refused: another program has the server's name.
+        NotFound: there is no `claude`. Refused: another program has the server's name.
     """
-    claude = shutil.which("claude")
+    claude = _program()
     known = _json(claude, "plugin", "list", "--json")
     own = next((item for item in known if item.get("id") == PLUGIN and item.get("scope") == "user"), None)
     markets = _json(claude, "plugin", "marketplace", "list", "--json")
@@ -60,8 +58,7 @@ def plan(name: str, server: list[str], plugin: Path | None, undo: bool) -> list[
         steps += [["claude", "plugin", "marketplace", "remove", MARKETPLACE]] if market else []
         if theirs and not steps:
             raise _not_ours(name)
-        # Without `claude` it cannot be seen what there is; the server alone is what everybody had first.
-        return steps + (remove_server if (said and not theirs) or claude is None else [])
+        return steps + (remove_server if said and not theirs else [])
     if plugin is None:
         if theirs:
             raise _not_ours(name)
@@ -82,17 +79,22 @@ def run(commands: list[list[str]]) -> None:
     Raises:
         NotFound: there is no `claude`. Refused: one failed.
     """
-    claude = shutil.which("claude")
-    if claude is None:
-        raise NotFound(
-            "there is no program `claude` on your PATH, and only it should change Claude Code's own configuration. "
-            "Install Claude Code, or connect one project with --project FOLDER"
-        )
+    claude = _program()
     for command in commands:
         done = _run(claude, *command[1:])
         if done.returncode != 0:
             said = output.one_line(done.stderr or done.stdout, 400)
             raise Refused(f"{' '.join(command[:3])} ended with status {done.returncode}: {said}")
+
+
+def _program() -> str:
+    claude = shutil.which("claude")
+    if claude is None:
+        raise NotFound(
+            "there is no program `claude` on your PATH, and only it should change Claude Code's own configuration; "
+            "nothing was changed. Install Claude Code, or connect one project with --project FOLDER"
+        )
+    return claude
 
 
 def _not_ours(name: str) -> Refused:

@@ -21,23 +21,29 @@ SERVERS: Final = "mcpServers"
 BYTES_MAX: Final = 16 * 1024 * 1024
 BACKUPS_MAX: Final = 1_000
 OURS: Final = ("ccn-mcp", "ccn_mcp")
+KEYS: Final = {"type", "command", "args"}
+"""Of an entry, as we write it."""
+
 BOM: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file as it is and as it is to be. `old` None means that there is none yet."""
+    """A file as it is and as it is to be. `old` None means that there is none yet, `new` None that it goes."""
 
     path: Path
     old: bytes | None
-    new: bytes
+    new: bytes | None
     surplus: Path | None = None
     """A backup that says nothing any more once `new` is written."""
+
+    only_ours: bool = False
+    """Whether `old` is, byte for byte, a file that we made: no copy of it is worth keeping."""
 
     @property
     def changes(self) -> bool:
         """Whether there is anything to write."""
-        return self.new != (self.old if self.old is not None else b"")
+        return (self.new or b"") != (self.old or b"")
 
     def diff(self) -> str:
         """The difference, for people."""
@@ -46,9 +52,9 @@ class Change:
         return "\n".join(
             difflib.unified_diff(
                 _decoded(self.old or b"", self.path).splitlines(),
-                _decoded(self.new, self.path).splitlines(),
+                _decoded(self.new or b"", self.path).splitlines(),
                 f"{self.path.name} now" if self.old is not None else "no file yet",
-                f"{self.path.name} then",
+                f"{self.path.name} then" if self.new is not None else "no file then",
                 lineterm="",
             )
         )
@@ -91,11 +97,13 @@ def inserted(file: Path, name: str, entry: Json, servers: str = SERVERS, *, comm
                 new = json_text.put(new, (servers, name, key), value)
     document[servers] = {**kept, name: {**(before or {}), **wanted}}
     _must_say(new, document, path, comments=comments)
-    return Change(path, old, new.encode())
+    return Change(path, old, new.encode(), only_ours=_is_only_ours(old, (servers, name), before))
 
 
 def removed(file: Path, name: str, servers: str = SERVERS, *, comments: bool = False) -> Change:
     """The file without our entry; byte for byte as it was before us where nothing else has changed since.
+
+    A file that holds what we made and nothing else goes altogether.
 
     Raises:
         BadInput: not a JSON object. Conflict: the entry is another program's.
@@ -110,8 +118,12 @@ def removed(file: Path, name: str, servers: str = SERVERS, *, comments: bool = F
         raise Conflict(f"the server named {name!r} in {path} is not this program; nothing was changed")
     for backup in reversed(_backups(path)):
         with suppress(BadInput, Conflict, OSError):
-            if inserted(backup, name, kept[name], servers, comments=comments).new == old:
+            before = inserted(backup, name, kept[name], servers, comments=comments)
+            # One that has our entry itself is not how it was before us.
+            if before.new == old and removed(backup, name, servers, comments=comments).changes is False:
                 return Change(path, old, backup.read_bytes(), surplus=backup)
+    if _is_only_ours(old, (servers, name), kept[name]):
+        return Change(path, old, None, only_ours=True)
     new = json_text.drop(text, (servers, name))
     del kept[name]
     _must_say(new, document, path, comments=comments)
@@ -132,6 +144,13 @@ def _must_say(text: str, document: Json, path: Path, *, comments: bool) -> None:
         raise Refused(
             f"{path} is written in a way that this program does not change; nothing was changed. Edit it by hand"
         )
+
+
+def _is_only_ours(old: bytes | None, place: tuple[str, str], entry: Json | None) -> bool:
+    """Whether a file is what we make where there is none, and nobody has added to our entry."""
+    if old is None or entry is None or not {*entry} <= KEYS:
+        return False
+    return old == json_text.put("", place, entry).encode()
 
 
 def is_ours(entry: object) -> bool:
@@ -221,15 +240,24 @@ def write(change: Change) -> Path | None:
         if not mode & stat.S_IWUSR or not os.access(path, os.W_OK):
             raise Refused(f"{path} is read-only; nothing was changed. Make it writable, then do this again")
     said = (change.old or b"").removeprefix(BOM).strip()
-    keeps = bool(said) and change.surplus is None
+    keeps = bool(said) and change.surplus is None and not change.only_ours
     backup = _back_up(path, change.old) if keeps and change.old is not None else None
-    _replace(change, mode)
+    if change.new is None:
+        _must_be_as_read(change)
+        path.unlink()
+    else:
+        _replace(change, change.new, mode)
     if change.surplus is not None:
         change.surplus.unlink(missing_ok=True)
     return backup
 
 
-def _replace(change: Change, mode: int) -> None:
+def _must_be_as_read(change: Change) -> None:
+    if (change.path.read_bytes() if change.path.exists() else None) != change.old:
+        raise Conflict(f"{change.path} was changed by another program at this moment; do this again")
+
+
+def _replace(change: Change, new: bytes, mode: int) -> None:
     path = change.path
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -238,12 +266,11 @@ def _replace(change: Change, mode: int) -> None:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as target:
-            target.write(change.new)
+            target.write(new)
             target.flush()
             os.fsync(target.fileno())
         part.chmod(mode)
-        if (path.read_bytes() if path.exists() else None) != change.old:
-            raise Conflict(f"{path} was changed by another program at this moment; do this again")
+        _must_be_as_read(change)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ccn_mcp.cli import output
+from ccn_mcp.cli.asking import Backend, Model, last_conversation, model_name, port_of
 from ccn_mcp.cli.output import AsJson, Db
-from ccn_mcp.domain.errors import BadInput, NotFound
+from ccn_mcp.domain.errors import BadInput
 
 if TYPE_CHECKING:
     from ccn_mcp.node.judge import Prepared
@@ -29,11 +30,6 @@ Newest = Annotated[bool, typer.Option("--continue", help="Judge the last convers
 Instance = Annotated[
     str | None,
     typer.Option("--instance", metavar="ID", help="Whose replies. Default: the newest reply's author."),
-]
-Model = Annotated[str | None, typer.Option("--model", help="Which model judges. Default: CCN_MODEL.")]
-Backend = Annotated[
-    str | None,
-    typer.Option("--backend", help="api (your own key) or claude-code (its login). Default: CCN_BACKEND."),
 ]
 Runs = Annotated[int, typer.Option("--runs", help="How often it is asked, 3 to 15; the median counts.")]
 Last = Annotated[int, typer.Option("--last", help="Newest messages it is shown, at the most (2 to 200).")]
@@ -100,12 +96,11 @@ def _judge(
     as_json: bool,
 ) -> None:
     chosen = output.load_settings(db)
+    port = port_of(backend, chosen)
 
     async def work(node: Node) -> Judged:
-        from ccn_mcp.claude.backends import model_of
         from ccn_mcp.node import judge as judging
 
-        port = model_of(backend or chosen.backend)
         try:
             with output.bar("Judging") as draw:
                 draw(0, given["runs"])
@@ -113,7 +108,7 @@ def _judge(
                     node.ctx,
                     node.caller,
                     port,
-                    model or chosen.model,
+                    model_name(model, chosen),
                     await _meant(node, conversation),
                     **given,
                     on_wait=output.complain,
@@ -148,7 +143,7 @@ def _dry_run(
         from ccn_mcp.prices import table_of
 
         where = await _meant(node, conversation)
-        ready = await prepare(node.ctx, node.caller, model or chosen.model, where, **given)
+        ready = await prepare(node.ctx, node.caller, model_name(model, chosen), where, **given)
         worst = worst_of(ready.asked, batch=batch)
         found = price(ready.asked.model, worst, day_of(node.ctx.now_us()), table_of(chosen))
         most = dollars(ready.order.runs * pico_of(found.usd)) if found is not None else "unknown"
@@ -199,7 +194,7 @@ def _submit(
         batches = ApiBatches()
         where = await _meant(node, conversation)
         try:
-            return await submit(node.ctx, node.caller, batches, model or chosen.model, where, **given)
+            return await submit(node.ctx, node.caller, batches, model_name(model, chosen), where, **given)
         finally:
             await batches.aclose()
 
@@ -245,17 +240,8 @@ async def _meant(node: Node, conversation: str | None) -> str:
     Raises:
         NotFound: there is none. NoStore.
     """
-    from ccn_mcp.domain.models import ConversationQuery
-
     await output.must_exist(node)
-    if conversation is not None:
-        return conversation
-    found = await node.ctx.store.conversations(ConversationQuery(1, scope=node.ctx.settings.scope))
-    if not found:
-        raise NotFound(
-            "there is no conversation in this scope yet; ccn-mcp history --all-scopes lists the others"
-        )
-    return found[0].id
+    return conversation or await last_conversation(node.ctx)
 
 
 def show(done: Judged) -> None:

@@ -245,7 +245,9 @@ def _confirm(planned: Plan) -> None:
 
 def _report(done: RedactedMany) -> None:
     total = sum(done["erased"].values())
-    parts = ", ".join(f"{name} {count:,}" for name, count in done["erased"].items() if count)
+    parts = "; ".join(
+        f"{count:,} {WORDS[name][count != 1]}" for name, count in done["erased"].items() if count
+    )
     if total:
         output.say(f"Erased: {parts}.", "yellow" if done["pending"] else "green")
     else:

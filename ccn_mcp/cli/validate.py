@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ccn_mcp.cli import output
-from ccn_mcp.cli.chat import Backend, Model
+from ccn_mcp.cli.asking import Backend, Model, model_name, port_of
 from ccn_mcp.cli.output import AsJson, Db
 
 if TYPE_CHECKING:
@@ -31,12 +31,9 @@ def validate(
     from ccn_mcp.node.questioning import compare
 
     chosen = output.load_settings(db)
-    asked = model or chosen.model
+    asked, port = model_name(model, chosen), port_of(backend, chosen)
 
     async def work(node: Node) -> Comparison:
-        from ccn_mcp.claude.backends import model_of
-
-        port = model_of(backend or chosen.backend)
         try:
             return await compare(node.ctx, node.caller, port, asked, on_wait=output.complain)
         finally:
@@ -75,7 +72,9 @@ def _show(asked: str, found: Comparison) -> None:
         output.say(
             f"{'state':<14}  {found.with_plate.state:<16}  {found.without.state if found.without else '-'}"
         )
-    output.tell(f"{asked}: {found.note}")
+    output.tell(
+        f"{asked}: {found.note}" if found.with_plate is not None else f"Nothing was asked. {found.note}"
+    )
 
 
 def _outcome(arm: Arm | None, name: str) -> str:

@@ -12,6 +12,7 @@ import typer
 from ccn_mcp.cli import output
 from ccn_mcp.cli.output import AsJson, Db
 from ccn_mcp.cli.status import show_pending
+from ccn_mcp.domain.restoring import RESTORED_HEAD
 
 if TYPE_CHECKING:
     from ccn_mcp.node.node import Node
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 FAULT_STATUS: Final = 6
 LABEL: Final = "Verifying"
+RESTORED: Final = "Restored: your head is of the store before, and every entry up to it is here"
+RESTORED_MEANS: Final = (
+    "Every hash fits every other. A restored store is a log of its own, so heads from before it do not match; "
+    "what came after your head is not vouched for by it."
+)
+RESTORED_DO: Final = (
+    "What to do: if you restored it, keep the new head in place of yours; verify it with that one from now on. "
+    "If nobody here did, somebody put another store in its place: compare it with a backup."
+)
 
 
 class _Stopped(Exception):  # ends the reading thread after Ctrl-C; nobody waits for it any more
@@ -91,32 +101,40 @@ def _bar() -> Any:
 
 def _show(found: ChainCheck) -> None:
     fault = found["fault"]
+    restored = fault is not None and fault["code"] == RESTORED_HEAD
     if found["ok"]:
         output.say("ok", "bold green")
+    elif restored:
+        output.say(RESTORED, "bold yellow")
     else:
         output.say("NOT AS IT WAS WRITTEN", "bold red")
     if fault is not None:
-        output.tell(f"First fault: {fault['detail']}.")
+        output.tell(f"{'What it is' if restored else 'First fault'}: {fault['detail']}.")
         if fault["seq"] is not None:
             recorded = f", recorded {output.minute(fault['at'])}" if fault["at"] else ""
             output.say(f"Where        entry {fault['seq']}{recorded} ({fault['code']})")
-    output.tell(_meaning(found))
+    output.tell(RESTORED_MEANS if restored else _meaning(found))
     output.say(f"Entries      {found['entries']:,}{'' if found['level'] is not None else ' up to the fault'}")
     output.say(f"Messages     {found['messages']:,}")
-    output.say(f"Erased       {found['erased']:,} entries, of every kind")
+    erased = found["erased"]
+    output.say(f"Erased       {erased:,} {'entry' if erased == 1 else 'entries'}, of every kind")
     if found["clock_regressions"]:
         output.tell(
             f"Times        {output.amount(found['clock_regressions'], 'step')} backwards: two writers at once, or a "
             "clock that was set back. The order of entries is not their time's, it is the chain's."
         )
     output.say(f"Head         {found['head']}")
-    if found["known_head_matches"] is not None:
+    if restored:
+        output.say("Your head    is of the store before; keep the one above from now on")
+    elif found["known_head_matches"] is not None:
         output.say(
             f"Your head    {'is in this record' if found['known_head_matches'] else 'is NOT in this record'}"
         )
     for remark in found["remarks"]:
         output.tell(f"Note         {remark}.")
-    if not found["ok"]:
+    if restored:
+        output.tell(RESTORED_DO)
+    elif not found["ok"]:
         output.tell(
             "What to do: keep a copy of the file and its -wal as they are, compare with a backup, and find out "
             "who or what could write to it."

@@ -20,6 +20,9 @@ from ccn_mcp.domain.models import Body
 PASTS_MAX: Final = 16
 """Earlier logs that a genesis names; of a log that was restored more often, the oldest are left out."""
 
+RESTORED_HEAD: Final = "restored_head"
+"""The fault's code where the head that somebody holds is of an earlier log, whose every entry up to it is here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Past:

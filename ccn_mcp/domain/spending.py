@@ -35,6 +35,9 @@ FREE: Final = frozenset(
 )
 """How a call ends that the service refused before it began: it costs nothing. One that was cut off is none of these."""
 
+UNMADE: Final = frozenset({"no_credential", "no_program", "unsent"})
+"""How a call ends that was never made, by whichever back end."""
+
 _TOKENS: Final = ("input", "output", "write_5m", "write_1h", "read")
 _TEXTS: Final = ("conversation", "instance", "served", "request_id", "as_of")
 

@@ -77,9 +77,12 @@ async def examined(
         picked.insert(0, said)
     replies = [said.seq for said in picked if said.reply]
     if len(replies) < REPLIES_MIN:
+        everybody = sum(said.reply for record in records if (said := said_of(record)) is not None)
+        of = f", of {everybody} here" if everybody > len(replies) else ""
         raise Refused(
-            f"there are {len(replies)} replies to judge, and fewer than {REPLIES_MIN} show too little; go on talking, "
-            "or take more of the conversation in with --last and --tokens"
+            f"the newest instance of this conversation has {len(replies)} to judge{of}, and it takes {REPLIES_MIN} "
+            "replies of one instance since it loaded its Plate; go on talking in one session, or name another one with "
+            "--instance, or take more of the conversation in with --last and --tokens"
         )
     newest = next(record.time_us for record in records if record.seq == replies[-1])
     return Examined(tuple(picked), who, newest)

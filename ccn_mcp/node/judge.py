@@ -144,9 +144,10 @@ async def conclude(
         return await keep(ctx, caller, order, found, combine(usable, order.runs), tried, backend)
     await keep(ctx, caller, order, found, None, tried, backend)
     problem = next((one.problem for one in reversed(tried) if one.problem), "")
+    early = ", so it was not asked again" if len(tried) < order.runs else ""
     raise JudgeFailed(
-        f"{len(usable)} of {len(tried)} replies of the judge can be used, and {needed} are needed, so there is no "
-        f"judgement; what they cost is recorded. The last problem: {problem}"
+        f"{len(usable)} of {len(tried)} replies of the judge can be used, and {needed} are needed{early}; there is no "
+        f"judgement, and what they cost is recorded. The last problem: {problem}"
     )
 
 

@@ -15,12 +15,13 @@ from ccn_mcp.domain.jcs import Json, decode
 from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.models import Body, Draft, Group
 from ccn_mcp.domain.prompt import Recorder
-from ccn_mcp.domain.recall import State
+from ccn_mcp.domain.recall import State, can_be_validated
 from ccn_mcp.domain.talk import Asked, Turn, text_block
 from ccn_mcp.node.calling import call
 from ccn_mcp.node.context import Caller, Context
 from ccn_mcp.node.continuity import Loading, load
-from ccn_mcp.node.instances import seat_of
+from ccn_mcp.node.instances import end_instances, seat_of
+from ccn_mcp.node.plates import current_plate
 from ccn_mcp.node.results import PlateRecall, RecallQuestion
 from ccn_mcp.node.validation import opened_run, scored_against, shown, validate_character
 from ccn_mcp.ports import LanguageModel
@@ -31,6 +32,11 @@ TITLE: Final = "Six questions"
 HOW: Final = (
     "answer each of these questions in one or two full sentences, from what you were given and nothing else, within "
     "the given number of characters; where you were given nothing about it, say that you do not know:"
+)
+NO_FACTS: Final = (
+    "The Plate in force has recall facts for fewer than five of the six questions, so answers would show nothing. "
+    "Write some under `facts:` (docs/plate.md has an example), put it in force with ccn-mcp plate set FILE, then ask "
+    "again."
 )
 VERDICTS: Final = {
     True: "With the Plate the answers fit it, without it they do not: the delivered text makes the difference.",
@@ -78,7 +84,23 @@ async def compare(
     Raises:
         Refused: measuring is switched off. CostCeiling: nothing more was sent. StoreError.
     """
+    if not can_be_validated((await current_plate(ctx)).plate.facts):
+        return Comparison([], None, None, NO_FACTS)
     loaded = await load(ctx, caller, model=model, title=TITLE, recorder=Recorder.PROGRAM)
+    try:
+        return await _compared(ctx, caller, port, model, loaded, on_wait)
+    finally:
+        await end_instances(ctx, caller, instance_id=loaded.ids.instance_id)
+
+
+async def _compared(
+    ctx: Context,
+    caller: Caller,
+    port: LanguageModel,
+    model: str,
+    loaded: Loading,
+    on_wait: Callable[[str], None],
+) -> Comparison:
     instance = loaded.ids.instance_id
     opened = await validate_character(ctx, caller, instance_id=instance)
     run, questions = opened["run_id"], opened["questions"]

@@ -19,6 +19,7 @@ from ccn_mcp.domain.models import Body, Draft, Group, Record, RecordQuery
 from ccn_mcp.domain.spending import (
     ERASED,
     FREE,
+    UNMADE,
     Call,
     Totals,
     bounded,
@@ -80,7 +81,7 @@ def usage_draft(
     said = None if reply.spent_usd is None else pico_of(reply.spent_usd)
     refused = usage is None and reply.ended in FREE  # with usage, it had begun
     # Claude Code makes several requests for one reply: the last one's refusal says nothing of those before it.
-    free = refused and said is None and backend != "claude_code"
+    free = reply.ended in UNMADE or (refused and said is None and backend != "claude_code")
     call = Call(
         purpose=purpose,
         backend=backend,

@@ -20,6 +20,7 @@ HEADS_FOLDER: Final = "heads"
 TROUBLE: Final = "trouble"
 """The file that says why heads could not be kept elsewhere, for `doctor`; it goes with the next that could."""
 
+UNTOLD: Final = "the last head could not be kept, and there was no space left to write why"
 REMEMBERED: Final = "this machine remembers"
 ELSEWHERE: Final = "is kept elsewhere (CCN_HEADS)"
 
@@ -127,7 +128,8 @@ class FileKeeper:
         """Why the last head could not be kept everywhere, or the second place cannot be read; None if all is well."""
         tag = tag_of(store_id, self._place)
         with suppress(OSError):
-            return self._heads(tag).path.with_name(f"{TROUBLE}-{tag}").read_text("utf-8").strip()
+            told = self._heads(tag).path.with_name(f"{TROUBLE}-{tag}").read_text("utf-8").strip()
+            return told or UNTOLD  # a full disk takes the file's name, but no words
         return None if self._elsewhere is None else self._elsewhere.trouble()
 
     def _signer(self, store_id: bytes, *, create: bool) -> Signer | None:

@@ -48,6 +48,10 @@ class ScriptedModel:
         """Further answers, after those that are left."""
         self._left += answers
 
+    def missing(self) -> str:
+        """Nothing ever is."""
+        return ""
+
     async def answer(
         self,
         asked: Asked,

@@ -139,15 +139,17 @@ def test_ctrl_c_leaves_nothing_and_says_130(store: Seeded, copy: Path, tmp_path:
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount namespace")
 def test_a_full_disk_is_said_and_leaves_nothing(store: Seeded, copy: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
+    small, big = tmp_path / "small", tmp_path / "big.db"
     small.mkdir()
-    script = 'mount -t tmpfs -o size=65536 tmpfs "$1" && "$2" -m ccn_mcp "$3" "$4" "$5" "$6"; a=$?; ls -A "$1"; exit $a'
+    on_store(big, lambda node: node.record_message("user", "heron " * 20_000))
+    script = 'mount -t tmpfs -o size=65536 tmpfs "$1" && "$2" -m ccn_mcp "${@:3}"; a=$?; ls -A "$1"; exit $a'
     for words in (
         ("backup", str(small / "x.db"), "--db", str(store.db)),
         ("restore", str(copy), "--to", str(small / "x.db")),
+        ("export", "--output", str(small / "x.jsonl"), "--db", str(big)),
     ):
         ran = subprocess.run(
-            ["unshare", "-m", "sh", "-c", script, "sh", str(small), sys.executable, *words],
+            ["unshare", "-m", "bash", "-c", script, "sh", str(small), sys.executable, *words],
             capture_output=True,
             text=True,
             env=environment(),
@@ -160,6 +162,29 @@ def test_a_full_disk_is_said_and_leaves_nothing(store: Seeded, copy: Path, tmp_p
         assert (ran.returncode, ran.stdout) == (5, ""), ran.stderr
         assert "full" in ran.stderr
         assert "ree some space" in ran.stderr
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount namespace")
+def test_a_store_on_a_full_disk_says_full_and_no_jargon(store: Seeded, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    script = (
+        'mount -t tmpfs -o size=1000000 tmpfs "$1" && cp "$3" "$1/ccn.db" && '
+        '{ cat /dev/zero > "$1/ballast" 2>/dev/null; "$2" -m ccn_mcp export --db "$1/ccn.db"; }'
+    )
+    ran = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(small), sys.executable, str(store.db)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=ROOT,
+        timeout=RUN_S_MAX,
+        check=False,
+    )
+    if "mount" in ran.stderr or "unshare" in ran.stderr:
+        pytest.skip("no right to mount a file system here")
+    assert (ran.returncode, ran.stdout) == (5, ""), ran.stderr
+    assert f"the disk that holds {small / 'ccn.db'} is full; nothing was written" in ran.stderr
 
 
 # ---- restore -------------------------------------------------------------------------------------------
@@ -189,6 +214,30 @@ def test_json_of_a_restore(store: Seeded, cli: Run, copy: Path, tmp_path: Path) 
         cli("verify", "--db", str(tmp_path / "new.db"), "--known-head", found["head"], "--json")
     )
     assert checked["known_head_matches"] is True
+
+
+def test_a_head_from_before_a_restore_is_no_intruder(
+    store: Seeded, cli: Run, copy: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.db"
+    cli("restore", str(copy), "--to", str(new))
+    ran = cli("verify", "--db", str(new), "--known-head", store.head)
+    said = " ".join(ran.out.split())
+    # Whoever can write to the file can restore it too, so a script must not pass over it.
+    assert ran.status == 6
+    assert said.startswith("Restored: your head is of the store before, and every entry up to it is here")
+    for word in ("AS IT WAS WRITTEN", "fault", "is NOT in", "who or what could write"):
+        assert word not in said
+    assert "If nobody here did" in said
+    newer = f"99:{'ab' * 16}"
+    unknown = cli("verify", "--db", str(new), "--known-head", newer)
+    assert (unknown.status, "Restored" in unknown.out) == (6, False)
+    assert unknown.out.startswith("NOT AS IT WAS WRITTEN")
+    with closing(sqlite3.connect(new)) as forged, forged:
+        forged.execute("DROP TRIGGER entry_unchanged")
+        forged.execute("UPDATE entry SET body = replace(body, 'herons', 'hermits') WHERE seq = ?", (store.seqs[0],))
+    changed = cli("verify", "--db", str(new), "--known-head", store.head)
+    assert (changed.status, changed.out.split("\n")[0]) == (6, "NOT AS IT WAS WRITTEN")
 
 
 def test_a_store_that_is_there_needs_the_person(store: Seeded, cli: Run, copy: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ccn_mcp.domain.errors import StoreFull
 from ccn_mcp.domain.judging import RUNS_DEFAULT
 from ccn_mcp.node.node import Node
 from tests.claude.gullible import gullible
@@ -104,9 +105,11 @@ def test_a_new_conversation_is_given_the_last_one_as_a_record(stub: Stub, says: 
     ("given", "status", "line"),
     [
         (["x", "--conversation", "c_none"], 3, "there is no conversation 'c_none'"),
-        (["x", "--continue"], 3, "leave --continue out to begin one"),
+        (["x", "--continue"], 3, "there is no conversation in this scope"),
         (["x", "--backend", "telepathy"], 2, "use one of: api, claude-code"),
-        ([" "], 2, "content is empty"),
+        ([" "], 2, "say something"),
+        (["x", "--model", " "], 2, "--model is empty"),
+        (["x", "--judge-every", "0"], 2, "--judge-every"),
     ],
 )
 def test_what_cannot_be_is_said(
@@ -118,11 +121,20 @@ def test_what_cannot_be_is_said(
     assert stub.turns == []
 
 
-def test_without_a_credential_it_says_what_to_do(stub: Stub, db: Path, says: Callable[..., Ran]) -> None:
-    done = says(stub, "Hello", ANTHROPIC_API_KEY="")
-    assert done.status == 1
-    assert "ANTHROPIC_API_KEY" in done.err
-    assert recorded(db) == [("user", "Hello")], "what was said is not lost"
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"ANTHROPIC_API_KEY": ""}, "ANTHROPIC_API_KEY"),
+        ({"CCN_BACKEND": "claude-code", "PATH": "/nowhere"}, "Claude Code was not found"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_recorded(
+    stub: Stub, db: Path, says: Callable[..., Ran], more: dict[str, str], line: str
+) -> None:
+    done = says(stub, "Hello", **more)
+    assert done.status == 3
+    assert line in done.err
+    assert not db.exists()
 
 
 def test_a_failure_is_one_line_and_what_was_said_goes_on(says: Callable[..., Ran]) -> None:
@@ -192,7 +204,7 @@ def test_the_commands(stub: Stub, db: Path) -> None:
         terminal.type("/plate")
         terminal.wait_for("Starter Plate")
         terminal.type("/verify")
-        terminal.wait_for("the record is as it was written")
+        terminal.wait_for("as they were written (level ")
         terminal.type("/nonsense")
         terminal.wait_for("there is no /nonsense")
         terminal.type("/help")
@@ -217,7 +229,8 @@ def test_ctrl_c_keeps_the_partial_reply(db: Path) -> None:
         terminal.type("Tell me of the tide")
         terminal.wait_for("the herons")
         terminal.press("\x03")
-        terminal.wait_for("(stopped; Ctrl-C again ends the chat)")
+        terminal.wait_for("(what came is kept)")
+        terminal.wait_for("(Ctrl-C again ends the chat)")
         halts.over.set()
         terminal.type("Go on")
         terminal.wait_for("As I was saying.")
@@ -271,3 +284,31 @@ def test_a_judge_looks_at_every_third_reply(db: Path) -> None:
     assert status == 0, rest
     asked = ["output_config" in turn.body for turn in stub.turns]
     assert asked == [False] * 3 + [True] * RUNS_DEFAULT
+
+
+def test_ctrl_c_in_one_answer_says_how_to_go_on(db: Path) -> None:
+    halts = Halts("The tide comes in, and the herons ")
+    with Stub([halts]) as stub, Terminal("chat", "Tell me of the tide", env=env(stub, db)) as terminal:
+        terminal.wait_for("the herons")
+        terminal.press("\x03")
+        terminal.wait_for("what came is kept. To go on: ccn-mcp chat --conversation c_")
+        halts.over.set()
+        status, _ = terminal.rest()
+    assert status == 130
+    assert recorded(db)[1] == ("assistant", "The tide comes in, and the herons ")
+
+
+def test_a_reply_that_cannot_be_recorded_is_said_to_be_the_one_on_the_screen(
+    stub: Stub, db: Path, says: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise StoreFull("the disk is full; nothing was written")
+
+    monkeypatch.setattr("ccn_mcp.node.talking.Talk._keep", full)
+    done = says(stub, "Hello")
+    assert done.out == "turn 1, to “Hello”\n"
+    assert done.err == (
+        "ccn-mcp: the reply above is not in the record, what you said is: the disk is full; nothing was written\n"
+    )
+    assert done.status == StoreFull.exit_status
+    assert recorded(db) == [("user", "Hello")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from ccn_mcp.cli import doctor_checks
 from ccn_mcp.cli.doctor_checks import has_wal_reset_race
 from ccn_mcp.interop import trouble
 from ccn_mcp.settings import config_folder, load
-from tests.cli.conftest import Run, Seeded
+from tests.cli.conftest import RUN_S_MAX, Run, Seeded, environment
 
 
 def checks(cli: Run, db: Path, status: int) -> dict[str, Any]:
@@ -56,6 +59,54 @@ def test_no_store_yet_is_fine_and_none_is_made(cli: Run, db: Path) -> None:
     found = checks(cli, db, 0)
     assert "does not exist yet" in found["store"]["found"]
     assert not db.parent.exists()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount namespace")
+def test_a_home_on_a_read_only_disk_fails_where_the_store_would_be(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    script = 'mount -t tmpfs -o ro tmpfs "$1" && "$2" -m ccn_mcp doctor --json'
+    ran = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(home), sys.executable],
+        capture_output=True,
+        text=True,
+        env=environment(HOME=str(home)),
+        timeout=RUN_S_MAX,
+        check=False,
+    )
+    if "mount" in ran.stderr or "unshare" in ran.stderr:
+        pytest.skip("no right to mount a file system here")
+    found = {item["check"]: item for item in json.loads(ran.stdout)["checks"]}
+    assert ran.returncode == 1
+    for name in ("folder", "config folder"):
+        assert found[name]["status"] == "fail"
+        assert f"cannot be made ({home}: Read-only file system)" in found[name]["found"]
+        assert "CCN_DB" in found[name]["do"]
+
+
+def test_what_a_folder_can_hold_is_tried_and_nothing_is_left(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    found = checks(cli, tmp_path / "file" / "deeper" / "ccn.db", 1)
+    assert f"({tmp_path / 'file'}: Not a directory)" in found["folder"]["found"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    chosen = load(tmp_path / "ccn.db", config_dir=tmp_path / "config")
+    by_name = {finding.check: finding for finding in doctor_checks.files(chosen)}
+    assert by_name["config folder"].status == "ok"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_credentials_are_named_and_never_shown(cli: Run, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(db.parent))
+    found = checks(cli, db, 0)
+    assert found["API credential"]["status"] == found["claude"]["status"] == "ok"
+    assert "no variable sets one" in found["API credential"]["found"]
+    assert "not on the PATH" in found["claude"]["found"]
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-a-secret")
+    ran = cli("doctor", "--db", str(db))
+    assert "API credential: ANTHROPIC_API_KEY\n" in ran.out
+    assert "sk-a-secret" not in ran.out + ran.err
 
 
 def test_where_settings_come_from(cli: Run, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +165,6 @@ def test_what_a_hook_could_not_do_is_told(cli: Run, store: Seeded) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells")
 def test_other_processes_are_named(cli: Run, store: Seeded) -> None:
-    import subprocess
-
     code = "import sys; kept = open(sys.argv[1], 'rb'); print('open', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(store.db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -15,7 +15,7 @@ import pytest
 from ccn_mcp.cli import picture
 from ccn_mcp.cli.picture import BLOCKS, Picture, bounds, png, spark, svg
 from ccn_mcp.domain.character import TRAITS
-from tests.cli.conftest import Run, on_store, process
+from tests.cli.conftest import Run, Seeded, on_store, process
 
 SVG: Final = "{http://www.w3.org/2000/svg}"
 
@@ -107,6 +107,11 @@ def test_what_cannot_be_used(cli: Run, reported: Path, arguments: list[str], sta
 def test_without_reports_or_without_a_store(cli: Run, reported: Path, tmp_path: Path) -> None:
     assert "No reports fit" in cli("drift", "--instance", "i_x", "--db", str(reported)).out
     assert cli("drift", "--db", str(tmp_path / "none.db")).status == 3
+
+
+def test_no_report_at_all_is_not_a_filter_s_fault(cli: Run, store: Seeded) -> None:
+    said = cli("drift", "--db", str(store.db)).out
+    assert said.startswith("No reports yet. Instances report")
 
 
 # ---- the pictures themselves ---------------------------------------------------------------------------

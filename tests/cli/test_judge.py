@@ -126,7 +126,7 @@ def test_what_cannot_be_judged_is_said_in_one_line(db: Path, judges: Callable[..
     conversation = on_store(db, lambda node: node.record_message("user", "Hello"))["conversation_id"]
     refused = judges("--conversation", conversation)
     assert (refused.status, refused.out) == (4, "")
-    assert "there are 0 replies to judge" in refused.err
+    assert "has 0 to judge" in refused.err
     assert judges("--conversation", conversation, "--backend", "telepathy").status == 2
     assert judges("--conversation", "c_nowhere").status == 3
 

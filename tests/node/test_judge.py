@@ -213,7 +213,7 @@ async def test_what_was_spent_before_a_ctrl_c_is_recorded(tmp_path: Path) -> Non
 async def test_fewer_than_three_replies_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
     async with node_on(tmp_path / "a.db") as node:
         conversation, _ = await talk_on(node, replies=2)
-        with pytest.raises(Refused, match="there are 2 replies"):
+        with pytest.raises(Refused, match="has 2 to judge"):
             await judged_by(node, ScriptedModel(), conversation)
         with pytest.raises(UnknownConversation):
             await judged_by(node, ScriptedModel(), "c_nowhere")
@@ -325,7 +325,7 @@ async def test_what_came_before_a_reinitialisation_is_not_judged_again(tmp_path:
         clock.pass_s(60)
         receipt = (await node.load_plate(instance_id=instance))["receipt"]
         await node.report_character_vector([0.5] * 16, instance_id=instance, receipt=receipt)
-        with pytest.raises(Refused, match="there are 0 replies"):
+        with pytest.raises(Refused, match="has 0 to judge"):
             await judged_by(node, ScriptedModel(), conversation)
 
 

@@ -75,6 +75,7 @@ async def test_the_plate_makes_the_difference(node: Node) -> None:
     (control,) = await bodies(node, Kind.METRIC)
     assert (control["answers"], control["passed"]) == (UNKNOWN, 0)
     assert [body["purpose"] for body in await bodies(node, Kind.USAGE)] == ["validate", "validate"]
+    assert (await bodies(node, Kind.INSTANCE))[-1]["event"] == "terminated"
 
 
 async def test_a_model_that_knows_it_anyway_shows_nothing(node: Node) -> None:
@@ -101,8 +102,9 @@ async def test_a_plate_without_facts_is_not_asked_about(tmp_path: Path) -> None:
     async with node_on(tmp_path / "plain.db") as plain:
         found = await compare(plain.ctx, plain.caller, port := ScriptedModel(), MODEL)
         assert found.makes_a_difference is None
-        assert found.note.startswith("not_validated")
+        assert "plate set FILE" in found.note
         assert port.asked == []
+        assert (await plain.ctx.store.info()).store_id is None, "and nothing is recorded"
 
 
 # ---- the start of an instance --------------------------------------------------------------------------

@@ -432,17 +432,17 @@ async def test_old_heads_are_answered_with_both_heads(
     new = tmp_path / "new.db"
     done = restored(copy, new)
     assert verify_file(new, str(done.checked.head)).known_head is True
-    for held, answer in (
-        (heads[0], "every entry up to it is here"),
-        (str(last), "every entry up to it is here"),
-        (f"{last.size}:{last.root.hex()}", "every entry up to it is here"),
-        (newer, "what came after the backup is not here"),
-        ("3:" + "ab" * 16, "another record"),
+    for held, answer, code in (
+        (heads[0], "every entry up to it is here", "restored_head"),
+        (str(last), "every entry up to it is here", "restored_head"),
+        (f"{last.size}:{last.root.hex()}", "every entry up to it is here", "restored_head"),
+        (newer, "what came after the backup is not here", "known_head"),
+        ("3:" + "ab" * 16, "another record", "known_head"),
     ):
         found = verify_file(new, held)
         assert (found.known_head, found.level) == (False, 0)
         assert found.fault is not None
-        assert found.fault.code == "known_head"
+        assert found.fault.code == code
         for part in (answer, held, str(last), str(done.checked.head), (await store.info()).store_id.hex()):  # type: ignore[union-attr]  # it has one
             assert part in found.fault.detail, found.fault.detail
 

@@ -346,6 +346,23 @@ def test_a_file_system_that_is_full(tmp_path: Path, size: int) -> None:
     check_filled(lines, {"store_full"})
 
 
+def test_an_io_error_is_a_full_disk_only_where_nothing_can_have_been_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(code: int) -> CcnError:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        return connect.translate(error, tmp_path / "ccn.db")
+
+    monkeypatch.setattr(connect, "FULL_BYTES", 0)
+    assert isinstance(told(sqlite3.SQLITE_IOERR_SHMSIZE), StoreUnavailable)
+    monkeypatch.setattr(connect, "FULL_BYTES", 1 << 62)
+    assert isinstance(told(sqlite3.SQLITE_IOERR_SHMSIZE), StoreFull)
+    unsure = told(sqlite3.SQLITE_IOERR_FSYNC)
+    assert isinstance(unsure, StoreUnavailable)
+    assert "may not have been recorded" in str(unsure)
+
+
 async def test_a_checkpoint_that_fails_does_not_fail_the_batch_that_is_durable_already(
     tmp_path: Path,
 ) -> None:

@@ -125,6 +125,20 @@ def test_a_place_that_is_gone_keeps_nothing_from_being_recorded(db: Path, tmp_pa
     assert document(db, "verify", env)["level"] == 3
 
 
+def test_trouble_without_words_is_told_where_it_is(db: Path, tmp_path: Path) -> None:
+    """A full disk took the name of the file that says why, and none of its words."""
+    env = env_of(tmp_path)
+    record(db, "one", env)
+    (kept,) = (tmp_path / "config" / "heads").iterdir()
+    kept.with_name(f"trouble-{kept.name}").write_text("")
+    found = doctor(db, env)
+    assert "heads elsewhere" not in found, "nobody named a second place"
+    assert (found["heads kept here"]["status"], "no space left" in found["heads kept here"]["found"]) == (
+        "warn",
+        True,
+    )
+
+
 def test_a_command_gets_the_signed_note(db: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     (tmp_path / "keep.py").write_text(KEEP)

@@ -41,6 +41,11 @@ CACHE_KIB: Final = 2_048
 SCHEMAS: Final = tuple(Path(__file__).with_name(name) for name in ("schema.sql", "schema_2.sql"))
 """What each format version adds to the one before, from version 1 on: a new file runs through all of them."""
 
+FULL_BYTES: Final = 131_072
+"""A disk with less left counts as full: the log's index alone takes 32 KiB at a time."""
+
+_SYNCS: Final = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
+
 Identity = tuple[int, int]
 """Device and inode: whether the path still names the file that is open."""
 
@@ -360,14 +365,14 @@ def translate(exc: sqlite3.Error, path: Path) -> StoreError:
         )
     if code == sqlite3.SQLITE_CONSTRAINT:
         return contradiction(path, str(exc))
-    if code == sqlite3.SQLITE_IOERR:
-        return StoreUnavailable(
-            f"the disk that holds {path} failed ({exc}); this was not acknowledged. Check its free space, "
-            "quota and health, then try again, with the same idempotency key if there was one"
-        )
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(exc, path)):
         return StoreFull(
             f"the disk that holds {path} is full; nothing was written. Free some space and try again"
+        )
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreUnavailable(
+            f"the disk that holds {path} failed ({exc}), so this may not have been recorded. Check its free space, "
+            "quota and health, then try again. (A program that gave an idempotency key gives the same one.)"
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreCorrupt(
@@ -379,3 +384,14 @@ def translate(exc: sqlite3.Error, path: Path) -> StoreError:
             f"cannot open {path}; check that the folder exists and that this account may use it"
         )
     return StoreError(f"{path}: {exc}; nothing was written. Run `ccn-mcp doctor` for details")
+
+
+def _is_full(exc: sqlite3.Error, path: Path) -> bool:
+    """Whether no space is left: SQLite then cannot make the log's index either, and calls that an I/O error."""
+    if getattr(exc, "sqlite_errorcode", 0) in _SYNCS:
+        return False  # what was not synced is written, and may be found after a crash
+    import shutil  # not needed to append
+
+    with suppress(OSError):
+        return shutil.disk_usage(path.parent).free < FULL_BYTES
+    return False

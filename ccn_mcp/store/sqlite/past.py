@@ -9,7 +9,7 @@ from typing import Final
 
 from ccn_mcp.domain.ledger import parse_head
 from ccn_mcp.domain.models import Fault, Verification
-from ccn_mcp.domain.restoring import Past, pasts_of, roots_of
+from ccn_mcp.domain.restoring import RESTORED_HEAD, Past, pasts_of, roots_of
 from ccn_mcp.store.sqlite.checks import parse_body
 
 _GENESIS: Final = "SELECT body FROM entry WHERE seq = 0"
@@ -36,12 +36,12 @@ def check(connection: sqlite3.Connection, found: Verification, known_head: str |
         return replace(found, level=0, fault=Fault("restored", 0, None, detail), known_head=None)
     if not unknown or known_head is None:
         return found
-    return replace(found, fault=Fault("known_head", None, None, _about(connection, found, pasts, known_head)))
+    return replace(found, fault=_about(connection, found, pasts, known_head))
 
 
 def _about(
     connection: sqlite3.Connection, found: Verification, pasts: Sequence[Past], known_head: str
-) -> str:
+) -> Fault:
     size, prefix = parse_head(known_head)
     newest = pasts[0]
     origin = (
@@ -52,13 +52,16 @@ def _about(
         if size > past.head.size:
             continue
         if any(root.hex().startswith(prefix) for root in _roots(connection, past, [size])):
-            return origin + (
+            # A fault all the same: whoever can write to the file can restore it too (docs/decisions.md).
+            said = (
                 f"Yours is a head of {'that store' if past is newest else f'an earlier one, {past.store_id.hex()}'}, "
                 f"and every entry up to it is here; keep {found.head} from now on"
             )
+            return Fault(RESTORED_HEAD, None, None, origin + said)
+    said = "Yours is none of their heads: it was taken from another record"
     if size > newest.head.size:
-        return origin + "If yours is newer than the backup, what came after the backup is not here"
-    return origin + "Yours is none of their heads: it was taken from another record"
+        said = "If yours is newer than the backup, what came after the backup is not here"
+    return Fault("known_head", None, None, origin + said)
 
 
 def _roots(connection: sqlite3.Connection, past: Past, sizes: list[int]) -> list[bytes]:
