@@ -30,7 +30,7 @@ class Connecting(TypedDict):
 def connecting() -> Connecting:
     """The commands and the configuration to paste."""
     command = command_here()
-    claude = ["claude", "mcp", "add", "ccn", "--"]
+    claude = ["claude", "mcp", "add", "--scope", "user", "ccn", "--"]
     server = {"command": _full(command[0]), "args": [*command[1:], "serve"]}
     return {
         "on_path": command == [PROGRAM],

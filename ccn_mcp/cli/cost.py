@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ccn_mcp.cli import output
 from ccn_mcp.cli.output import AsJson, Db
+from ccn_mcp.domain.errors import ConversationErased
 
 if TYPE_CHECKING:
     from ccn_mcp.node.costs import CallLine, Costs, Sum
@@ -45,9 +47,13 @@ def cost(
     chosen = output.load_settings(db)
 
     async def work(node: Node) -> Costs:
+        from ccn_mcp.node.conversations import require_conversation
         from ccn_mcp.node.costs import costs
 
         await output.must_exist(node)
+        if conversation is not None:
+            with suppress(ConversationErased):  # what it cost is counted as erased
+                await require_conversation(node.ctx, conversation)
         return await costs(node.ctx, by=by.value, conversation_id=conversation, last=last)
 
     found = output.on_node(chosen, work)

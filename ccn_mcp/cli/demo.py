@@ -115,13 +115,18 @@ def _close(seconds: float) -> None:
 
 def _paste(lines: Connecting) -> None:
     output.say()
-    output.say("To use it in Claude Code, paste:", "bold")
+    output.say("To connect your clients:", "bold")
+    if not lines["on_path"]:
+        output.say("  uv tool install .            # here: puts ccn-mcp on your PATH")
+    output.say("  ccn-mcp install claude-code  # records by itself; or claude-desktop, cursor, vscode")
+    output.say()
+    output.say("Or by hand, in Claude Code:", "bold")
     output.say(f"  {lines['here']}")
     if not lines["on_path"]:
         output.say("or, where ccn-mcp is installed on your PATH:")
         output.say(f"  {lines['installed']}")
     output.say()
-    output.say("To use it in Claude Desktop, put this into claude_desktop_config.json:", "bold")
+    output.say("In Claude Desktop, put this into claude_desktop_config.json:", "bold")
     for system, file in lines["desktop_files"].items():
         output.say(f"  {system}: {file}")
     output.say(lines["desktop"])

@@ -29,6 +29,9 @@ _CALL: Final = re.compile(rf"get_history\(((?:\w+=(?:{_VALUE})(?:, )?)*)\)")
 _ARGUMENT: Final = re.compile(rf"(\w+)=({_VALUE})")
 
 Id = Annotated[str | None, typer.Argument(metavar="[CONVERSATION_ID]", help="Read this conversation.")]
+Conversation = Annotated[
+    str | None, typer.Option("--conversation", metavar="ID", help="The same, as other commands have it.")
+]
 Words = Annotated[
     str | None, typer.Option("--search", metavar="WORDS", help="Find messages; word* is a prefix.")
 ]
@@ -57,6 +60,7 @@ Everywhere = Annotated[
 
 def history(
     conversation_id: Id = None,
+    conversation: Conversation = None,
     search: Words = None,
     limit: Limit = None,
     before: Before = None,
@@ -74,6 +78,9 @@ def history(
 
     Without arguments it lists conversations; with an id it shows that one, oldest message first.
     """
+    if None not in (conversation_id, conversation) and conversation_id != conversation:
+        raise BadInput("two conversations are named; leave the argument or --conversation out")
+    conversation_id = conversation if conversation is not None else conversation_id
     chosen = output.load_settings(db)
     where = _where(chosen, scope, all_scopes=all_scopes)
 

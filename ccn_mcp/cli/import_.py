@@ -82,13 +82,18 @@ def import_(
     if form is not None and form not in FORMATS:
         raise BadInput(f"--format is {form[:40]!r}; use one of: {', '.join(FORMATS)}")
     wanted = list(paths or ())
-    if claude_code:
-        wanted.append(str(settings.transcripts_folder()))
-    if not wanted:
+    if not (wanted or claude_code):
         raise BadInput(
             "name files or folders to import, or --claude-code for every transcript that Claude Code keeps here"
         )
     files = files_of(wanted)
+    if claude_code:
+        kept = settings.transcripts_folder()
+        files = list(dict.fromkeys([*files, *_transcripts(kept)]))
+        _check_number(len(files))
+        if not (files or as_json):
+            output.tell(f"Claude Code has kept no transcripts here ({kept}); nothing to import.")
+            return
     chosen = output.load_settings(db)
 
     async def work(node: Node) -> Imported:

@@ -120,7 +120,7 @@ def removed(file: Path, name: str, servers: str = SERVERS, *, comments: bool = F
         with suppress(BadInput, Conflict, OSError):
             before = inserted(backup, name, kept[name], servers, comments=comments)
             # One that has our entry itself is not how it was before us.
-            if before.new == old and removed(backup, name, servers, comments=comments).changes is False:
+            if before.new == old and not removed(backup, name, servers, comments=comments).changes:
                 return Change(path, old, backup.read_bytes(), surplus=backup)
     if _is_only_ours(old, (servers, name), kept[name]):
         return Change(path, old, None, only_ours=True)

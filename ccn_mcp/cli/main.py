@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
 
@@ -62,6 +63,7 @@ STATUSES: Final = (
     "6 verification failed, 130 interrupted."
 )
 INTERRUPTED: Final = 130
+VALUE_CHARS_MAX: Final = 40
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -141,8 +143,24 @@ def _run(arguments: list[str]) -> int:
 
 
 def _in_words(error: TyperException) -> str:
+    param, checked = getattr(error, "param", None), getattr(error.__cause__, "errors", None)
+    if param is not None and checked is not None:
+        return _wrong_value(param, checked()[0])
     text = error.format_message().strip()
     return text[:1].lower() + text[1:] if text else "that is not a command"
+
+
+def _wrong_value(param: Any, wrong: dict[str, Any]) -> str:
+    """What is wrong with an option's value and what would be right, instead of the validator's own words."""
+    kind = param.type_descriptor.annotation
+    said = f"{param.get_error_hint().strip(chr(39))} is {str(wrong['input'])[:VALUE_CHARS_MAX]!r}; "
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return said + "use one of: " + ", ".join(str(one.value) for one in kind)
+    number = "a number" if "float" in str(kind) else "a whole number"
+    least, most = getattr(param, "min", None), getattr(param, "max", None)
+    if least is None:
+        return f"{said}give {number}"
+    return f"{said}give {number}, " + (f"{least} or more" if most is None else f"from {least} to {most:,}")
 
 
 def _help_of(error: TyperException) -> str:

@@ -14,7 +14,7 @@ from ccn_mcp.domain.errors import BadInput, CcnError
 from ccn_mcp.domain.limits import HTTP_HOST_DEFAULT, HTTP_PORT_DEFAULT
 
 SUMMARY = "Serve MCP on stdin and stdout. Clients start this; you only configure it. Or over HTTP: --http."
-EXAMPLE = "Examples: claude mcp add ccn -- ccn-mcp serve; ccn-mcp serve --http 8765"
+EXAMPLE = "Examples: claude mcp add --scope user ccn -- ccn-mcp serve; ccn-mcp serve --http 8765"
 INTERRUPTED = 130
 
 

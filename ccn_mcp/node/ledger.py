@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ccn_mcp.domain.errors import BadInput
 from ccn_mcp.domain.models import Verification
+from ccn_mcp.domain.restoring import RESTORED_HEAD
 from ccn_mcp.node.context import Context, iso
 from ccn_mcp.node.results import ChainCheck
 from ccn_mcp.ports import Progress
@@ -23,6 +24,10 @@ MEANINGS = {
 NEWER = (
     "level {level}, content complete from entry {since} on: the log contains the head that you kept, and every later "
     "entry matches its hash. Earlier entries were not read again"
+)
+RESTORED = (
+    "level 0, restored: every entry matches its hash, and the head that you kept is of the store that this one was "
+    "restored from, up to which every entry is here. It does not show who restored it: ask, if it was not you"
 )
 NOT_YET = "there is no record yet: the store is created by the first message or load_plate"
 
@@ -83,6 +88,8 @@ def as_check(found: Verification) -> ChainCheck:
 
 
 def _meaning(found: Verification) -> str:
+    if found.fault is not None and found.fault.code == RESTORED_HEAD:
+        return RESTORED
     text = NEWER if found.since and found.fault is None else MEANINGS[found.level]
     return text.format(
         level=found.level,

@@ -71,6 +71,28 @@ def test_in_a_folder_it_gets_a_name_with_the_time(store: Seeded, cli: Run, tmp_p
     assert found["bytes"] == (tmp_path / "kept" / name).stat().st_size
 
 
+@pytest.mark.parametrize("target", ["nightly", "in.folder/"])
+def test_a_folder_is_made_and_each_night_has_its_own_file(
+    store: Seeded, cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    for night in (1, 2):
+        monkeypatch.setattr("time.strftime", lambda *_, night=night: f"ccn-2026010{night}-030000.db")
+        assert cli("backup", f"{tmp_path}/{target}", "--db", str(store.db)).status == 0
+    folder = tmp_path / target
+    assert left_in(folder) == ["ccn-20260101-030000.db", "ccn-20260102-030000.db"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_is_made_for_a_backup_only(store: Seeded, cli: Run, tmp_path: Path) -> None:
+    for db, target in ((tmp_path / "none.db", "nightly"), (store.db, "typo/nightly/")):
+        assert cli("backup", f"{tmp_path}/{target}", "--db", str(db)).status in (2, 3)
+        assert not (tmp_path / target).exists()
+    (tmp_path / "plain").write_text("mine")
+    assert cli("backup", f"{tmp_path}/plain/", "--db", str(store.db)).status == 2
+    assert cli("backup", f"{tmp_path}/plain", "--db", str(store.db)).status == 4
+    assert (tmp_path / "plain").read_text() == "mine"
+
+
 def test_what_is_there_is_replaced_with_force_only(store: Seeded, cli: Run, copy: Path) -> None:
     copy.write_text("mine")
     ran = cli("backup", str(copy), "--db", str(store.db))
@@ -229,13 +251,16 @@ def test_a_head_from_before_a_restore_is_no_intruder(
     for word in ("AS IT WAS WRITTEN", "fault", "is NOT in", "who or what could write"):
         assert word not in said
     assert "If nobody here did" in said
+    told = json.loads(cli("verify", "--db", str(new), "--known-head", store.head, "--json").out)
+    assert (told["ok"], told["known_head_matches"], told["fault"]["code"]) == (False, False, "restored_head")
+    assert told["meaning"].startswith("level 0, restored:")
     newer = f"99:{'ab' * 16}"
     unknown = cli("verify", "--db", str(new), "--known-head", newer)
     assert (unknown.status, "Restored" in unknown.out) == (6, False)
     assert unknown.out.startswith("NOT AS IT WAS WRITTEN")
     with closing(sqlite3.connect(new)) as forged, forged:
         forged.execute("DROP TRIGGER entry_unchanged")
-        forged.execute("UPDATE entry SET body = replace(body, 'herons', 'hermits') WHERE seq = ?", (store.seqs[0],))
+        forged.execute("UPDATE entry SET body = CAST('{}' AS BLOB) WHERE seq = ?", (store.seqs[0],))
     changed = cli("verify", "--db", str(new), "--known-head", store.head)
     assert (changed.status, changed.out.split("\n")[0]) == (6, "NOT AS IT WAS WRITTEN")
 

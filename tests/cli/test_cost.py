@@ -112,6 +112,13 @@ def test_own_prices_and_ceilings_are_told(
     assert "models.m[0].from" in ran.err
 
 
+def test_a_conversation_that_is_not_there_is_not_found(cli: Run, db: Path, spending: str) -> None:
+    assert cli("cost", "--conversation", spending, "--db", str(db)).status == 0
+    ran = cli("cost", "--conversation", "c_x", "--db", str(db))
+    assert (ran.status, ran.out) == (3, "")
+    assert "there is no conversation 'c_x'" in ran.err
+
+
 def test_nothing_was_spent_and_nothing_is_there(cli: Run, db: Path) -> None:
     assert cli("cost", "--db", str(db)).status == 3
 

@@ -35,7 +35,7 @@ def test_the_demo_shows_what_it_claims(tmp_path: Path) -> None:
     assert facts["forgeries_found"]["body"]["code"] == "content"
     assert facts["forgeries_found"]["all_hashes"] == "known_head"
     assert facts["forgeries_found"]["all_heads"] == "known_head"
-    assert found["connect"]["installed"] == "claude mcp add ccn -- ccn-mcp serve"
+    assert found["connect"]["installed"] == "claude mcp add --scope user ccn -- ccn-mcp serve"
     assert list(temporary.iterdir()) == []
     assert not (tmp_path / "mine.db").exists(), "the demo has nothing to do with the person's store"
 
@@ -108,7 +108,7 @@ def test_the_line_to_paste_fits_the_installation(
     places = {"ccn-mcp": on_path, "uv": uv}
     monkeypatch.setattr("ccn_mcp.cli.connect.shutil.which", places.get)
     lines = connect.connecting()
-    assert lines["here"] == f"claude mcp add ccn -- {expected}"
+    assert lines["here"] == f"claude mcp add --scope user ccn -- {expected}"
     server = json.loads(lines["desktop"])["mcpServers"]["ccn"]
     assert Path(server["command"]).is_absolute()
     assert server["args"][-1] == "serve"

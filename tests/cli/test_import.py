@@ -66,9 +66,27 @@ def test_the_folder_that_claude_config_dir_names(
     cli: Run, db: Path, transcripts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "elsewhere"))
-    assert cli("import", "--claude-code", "--db", str(db)).status == 3
+    ran = cli("import", "--claude-code", "--db", str(db))
+    assert (ran.status, str(tmp_path / "elsewhere") in ran.out) == (0, True)
+    assert "kept no transcripts here" in ran.out
     transcripts.parent.rename(tmp_path / "elsewhere")
     assert cli("import", "--claude-code", "--db", str(db)).status == 0
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["import", "dry"])
+def test_where_claude_code_has_kept_nothing_there_is_nothing_to_import(
+    cli: Run, db: Path, tmp_path: Path, there: bool, more: list[str]
+) -> None:
+    if there:
+        (tmp_path / "home" / ".claude" / "projects").mkdir(parents=True)
+    ran = cli("import", "--claude-code", *more, "--db", str(db))
+    assert (ran.status, ran.err) == (0, "")
+    said = " ".join(ran.out.split())
+    assert said.startswith("Claude Code has kept no transcripts here")
+    assert said.endswith("nothing to import.")
+    assert counted(cli("import", "--claude-code", *more, "--db", str(db), "--json").out) == (0, 0, 0)
+    assert not db.exists()
 
 
 def test_an_export_as_zip_folder_or_file(cli: Run, db: Path, tmp_path: Path) -> None:

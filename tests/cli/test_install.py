@@ -106,13 +106,59 @@ def test_an_absent_or_empty_file_becomes_one_with_our_entry(file: Path, content:
     put(file)
     assert json.loads(file.read_bytes()) == {"mcpServers": {"ccn": ENTRY}}
     take(file)
-    assert not json.loads(file.read_bytes() or b"{}").get("mcpServers")
+    held = bool((content or b"").removeprefix(b"\xef\xbb\xbf").strip())
+    assert siblings(file) == ([file.name] if held else []), (
+        "what we made ourselves goes, and no copy of it stays"
+    )
+    assert not held or file.read_bytes() == content
+
+
+def test_what_somebody_added_to_a_file_of_ours_stays(file: Path) -> None:
+    put(file)
+    made = file.read_text()
+    for edited in (
+        made.replace("{", "{ ", 1),
+        made.replace('"args"', '"env": {"KEY": "s3cret"},\n      "args"'),
+    ):
+        file.write_text(edited)
+        backup = take(file)
+        assert json.loads(file.read_text()) == {"mcpServers": {}}
+        assert backup is not None
+        assert backup.read_text() == edited
+
+
+def test_a_file_of_ours_that_was_brought_up_to_date_goes_without_a_trace(file: Path) -> None:
+    write(inserted(file, "ccn", {**ENTRY, "command": "/old/ccn-mcp"}))
+    assert put(file) is None, "nothing of the person's is in it"
+    take(file)
+    assert siblings(file) == []
+
+
+def test_undo_never_brings_back_an_older_entry_of_ours(file: Path) -> None:
+    file.write_text(
+        json.dumps({"mcpServers": {"ccn": {**ENTRY, "command": "/old/ccn-mcp"}}, "theme": "dark"})
+    )
+    put(file)
+    take(file)
+    assert json.loads(file.read_text()) == {"mcpServers": {}, "theme": "dark"}
+
+
+def test_a_file_of_ours_that_changes_meanwhile_stays(file: Path) -> None:
+    put(file)
+    change = removed(file, "ccn")
+    file.write_text('{"newer": true}')
+    with pytest.raises(Conflict):
+        write(change)
+    assert file.read_text() == '{"newer": true}'
 
 
 def test_a_new_file_is_private_and_an_old_one_keeps_its_mode(file: Path) -> None:
     put(file)
     assert mode(file) == 0o600
+    file.write_text(OTHERS)
     file.chmod(0o644)
+    put(file)
+    assert mode(file) == 0o644
     take(file)
     assert mode(file) == 0o644
 
@@ -405,7 +451,10 @@ def test_off_the_path_only_the_server_is_connected(cli: Run, claude: Path) -> No
     ran: Ran = cli("install", "claude-code")
     assert "claude mcp add --scope user ccn -- " in ran.out
     assert calls(claude) == []
-    assert "needs ccn-mcp on your PATH" in cli("install", "claude-code", "--yes").out
+    for said in (ran, cli("install", "claude-code", "--yes")):
+        words = " ".join(said.out.split())
+        assert "The server alone records nothing by itself" in words
+        assert "needs ccn-mcp on your PATH: run `uv tool install .`" in words
     assert [call.split()[1] for call in calls(claude)] == ["add"]
     assert "connected already" in cli("install", "claude-code", "--yes").out
     assert [call.split()[1] for call in calls(claude)] == ["add"]
@@ -434,13 +483,22 @@ def test_a_failing_claude_is_reported(cli: Run, claude: Path, tmp_path: Path) ->
     assert "broken" in ran.err
 
 
-def test_without_claude_its_file_is_not_touched(
-    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("more", [[], ["--yes"], ["--undo"], ["--server-only"]], ids=" ".join)
+def test_without_claude_it_says_so_at_once(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    ran = cli("install", "claude-code", "--yes")
-    assert ran.status == 3
+    ran = cli("install", "claude-code", *more)
+    assert (ran.status, ran.out) == (3, "")
+    assert "no program `claude`" in ran.err
     assert "--project" in ran.err
+
+
+def test_the_server_alone_on_purpose_is_told_how_to_get_the_plugin(cli: Run, on_path: Path) -> None:
+    assert "uv tool" not in cli("install", "claude-code", "--server-only").out
+    ran = cli("install", "claude-code", "--server-only", "--yes")
+    assert "without --server-only" in " ".join(ran.out.split())
+    assert calls(on_path)
 
 
 def test_a_project_gets_its_own_file(cli: Run, tmp_path: Path) -> None:
@@ -450,7 +508,7 @@ def test_a_project_gets_its_own_file(cli: Run, tmp_path: Path) -> None:
     file = project / ".mcp.json"
     assert is_ours(json.loads(file.read_text())["mcpServers"]["ccn"])
     assert cli("install", "claude-code", "--project", str(project), "--undo", "--yes").status == 0
-    assert json.loads(file.read_text()) == {"mcpServers": {}}
+    assert not list(project.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -466,6 +524,11 @@ def test_a_project_s_folder_of_settings_is_made(
     assert not list(project.iterdir()), "looking makes nothing"
     assert cli("install", client, "--project", str(project), "--yes").status == 0
     assert is_ours(json.loads((project / place).read_text())[servers]["ccn"])
+    ran = cli("install", client, "--project", str(project), "--undo", "--yes")
+    assert "no file then" in ran.out
+    assert "ccn is gone; restart" in ran.out
+    assert not any(hint in ran.out for hint in ("Settings", "List Servers", "Backup"))
+    assert not list((project / place).parent.iterdir())
 
 
 # ---- asking --------------------------------------------------------------------------------------------
@@ -478,4 +541,5 @@ def test_at_a_terminal_it_asks(desktop: Path, typed: str, done: bool) -> None:
     assert status == 0
     assert "Do this? [y/N]" in screen
     assert ("ccn" in json.loads(desktop.read_text())["mcpServers"]) is done
-    assert ("Nothing was changed" in screen) is not done
+    assert ("Nothing was changed." in screen) is not done
+    assert "--yes" not in screen, "the person has answered"

@@ -43,6 +43,24 @@ def test_a_typo_is_answered_on_stderr_with_status_2(cli: Run, arguments: list[st
     assert said in ran.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cost", "--by", "week"], "--by is 'week'; use one of: call, conversation, day, month"),
+        (["cost", "--last", "0"], "--last is '0'; give a whole number, from 1 to 1,000"),
+        (["cost", "--last", "few"], "--last is 'few'; give a whole number, from 1 to 1,000"),
+        (["history", "--limit", "few"], "--limit is 'few'; give a whole number"),
+        (["open", "--idle", "0"], "--idle is '0'; give a number, from 0.01 to 1,440"),
+        (["redact", "few"], "[SEQ]... is 'few'; give a whole number, 0 or more"),
+        (["proof", "9" * 5_000], f"[SEQ] is '{'9' * 40}'; give a whole number, 0 or more"),
+    ],
+)
+def test_a_wrong_value_is_answered_in_our_words(cli: Run, arguments: list[str], said: str) -> None:
+    ran = cli(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines() == [f"ccn-mcp: {said}", f"try: ccn-mcp {arguments[0]} --help"]
+
+
 def test_a_wrong_setting_is_bad_input(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CCN_LEASE_S", "soon")
     ran = cli("status")

@@ -92,6 +92,16 @@ def test_history_lists_reads_and_searches(cli: Run, store: Seeded) -> None:
     assert cli("history", "c_none", "--db", str(store.db)).status == 3
 
 
+def test_history_names_a_conversation_as_other_commands_do(cli: Run, store: Seeded) -> None:
+    where = ["--db", str(store.db)]
+    plain = cli("history", store.conversation, *where)
+    named = cli("history", "--conversation", store.conversation, *where)
+    assert (named.status, named.out) == (0, plain.out)
+    assert cli("history", store.conversation, "--conversation", store.conversation, *where).out == plain.out
+    assert cli("history", "c_other", "--conversation", store.conversation, *where).status == 2
+    assert cli("history", "--conversation", "c_other", *where).status == 3
+
+
 def test_recorded_text_cannot_act_on_the_terminal_or_pass_for_a_heading(cli: Run, store: Seeded) -> None:
     page = cli("history", store.conversation, "--db", str(store.db)).out
     assert "\x1b" not in page

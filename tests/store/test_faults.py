@@ -30,6 +30,7 @@ from ccn_mcp.domain.errors import (
     StoreCorrupt,
     StoreError,
     StoreForeign,
+    StoreFull,
     StoreNewer,
     StoreReadOnly,
     StoreUnavailable,
