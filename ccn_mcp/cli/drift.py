@@ -208,7 +208,7 @@ def _picture(found: Series, trait: str | None) -> Picture:
     per_owner = 24 + (0 if trait else high) + (high if not grid else 4 * 90) + (2 * 90 if grid else 0)
     sheet = Picture(WIDE, 40 + per_owner * max(1, len(owners)))
     key = f"Solid: reports. Dashed: baseline ({found['baseline_source']}). Dotted: consensus, or distance from it."
-    sheet.words.append((10, 20, key if owners else "No reports fit."))
+    sheet.words.append((10, 20, key if owners else "No reports."))
     for number, (name, points) in enumerate(owners):
         y: float = 40 + number * per_owner
         sheet.words.append((10, y + 10, f"{name}: {points[0]['at']} to {points[-1]['at']}"))

@@ -78,9 +78,7 @@ def history(
 
     Without arguments it lists conversations; with an id it shows that one, oldest message first.
     """
-    if None not in (conversation_id, conversation) and conversation_id != conversation:
-        raise BadInput("two conversations are named; leave the argument or --conversation out")
-    conversation_id = conversation if conversation is not None else conversation_id
+    conversation_id = _either(conversation_id, conversation)
     chosen = output.load_settings(db)
     where = _where(chosen, scope, all_scopes=all_scopes)
 
@@ -109,11 +107,7 @@ def history(
         return found, empty and conversation_id is None and await _elsewhere(node)
 
     found, elsewhere = output.on_node(chosen, work)
-    same = f" --db {shlex.quote(db)}" if db else ""
-    if scope is not None:
-        same += f" --scope {shlex.quote(where)}"
-    elif all_scopes:
-        same += " --all-scopes"
+    same = _same(db, where if scope is not None else None, all_scopes=all_scopes)
     found["left_out"] = _in_options(found["left_out"], same)
     if as_json:
         output.emit(found)
@@ -133,6 +127,20 @@ def _show(found: History, *, searched: bool, read: bool) -> None:
     if found["left_out"]:
         for note in [found["left_out"]] if searched else found["left_out"].split("; "):
             output.say(f"Left out: {note}", "dim")
+
+
+def _either(argument: str | None, option: str | None) -> str | None:
+    if None not in (argument, option) and argument != option:
+        raise BadInput("two conversations are named; leave the argument or --conversation out")
+    return option if option is not None else argument
+
+
+def _same(db: str | None, scope: str | None, *, all_scopes: bool) -> str:
+    """The options with which the next command looks at the same place."""
+    said = f" --db {shlex.quote(db)}" if db else ""
+    if scope is not None:
+        return f"{said} --scope {shlex.quote(scope)}"
+    return said + (" --all-scopes" if all_scopes else "")
 
 
 def _where(chosen: Settings, scope: str | None, *, all_scopes: bool) -> str:

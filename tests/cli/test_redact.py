@@ -36,6 +36,7 @@ def test_the_typed_seq_erases(store: Seeded, cli: Run) -> None:
     assert "Erased: 1 message." in screen
     assert (erased(store.db), holders(store.db, "seventeen")) == (1, [])
     assert "(erased)" in cli("history", store.conversation, "--db", str(store.db)).out
+    assert "Erased       1 entry, of every kind" in cli("verify", "--db", str(store.db)).out
     status, screen = at_a_terminal("redact", str(seq), "--db", str(store.db), typed="")
     assert (status, "erased before" in " ".join(screen.split())) == (0, True)
     assert erased(store.db) == 1
