@@ -55,6 +55,10 @@ class GullibleModel:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
 
+    def missing(self) -> str:
+        """Nothing ever is."""
+        return ""
+
     async def answer(
         self,
         asked: Asked,
