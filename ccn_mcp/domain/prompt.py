@@ -252,12 +252,17 @@ def quoted(text: str) -> str:
     return "\n".join([f"> {line}" if line else ">" for line in text.splitlines()] or [">"])
 
 
+def summarised(summary: str) -> str:
+    """A stored summary as a model reads it: quoted, between two marks."""
+    return SUMMARY_LABEL + "\n\n" + fenced("summary", quoted(summary))
+
+
 def _state(sentences: Sequence[str], summary: str) -> list[str]:
     parts: list[str] = []
     if sentences:
         parts.append("\n".join([STATE_LABEL, *_items(sentences)]))
     if summary:
-        parts.append(SUMMARY_LABEL + "\n\n" + fenced("summary", quoted(summary)))
+        parts.append(summarised(summary))
     return parts
 
 

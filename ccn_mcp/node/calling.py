@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ccn_mcp.domain.talk import Asked, Reply
 from ccn_mcp.node.context import Caller, Context
-from ccn_mcp.node.usage import check_ceiling, record_usage, usage_draft
+from ccn_mcp.node.usage import Recorded, check_ceiling, record_usage, usage_draft
 from ccn_mcp.ports import LanguageModel
 
 if TYPE_CHECKING:
     from ccn_mcp.domain.spending import Purpose
+
+
+class Called(NamedTuple):
+    """What came of a call, and the entry of what it used."""
+
+    reply: Reply
+    usage: Recorded
 
 
 async def call(
@@ -23,9 +30,9 @@ async def call(
     *,
     purpose: Purpose,
     conversation: str,
-    instance: str,
+    instance: str | None,
     on_wait: Callable[[str], None] = lambda _: None,
-) -> Reply:
+) -> Called:
     """What the model answers, whole or not; what it used is durable when this returns or raises.
 
     Raises:
@@ -47,5 +54,6 @@ async def call(
             instance=instance,
         )
         # A second Ctrl-C does not stop that.
-        await asyncio.shield(asyncio.ensure_future(record_usage(ctx, draft)))
-    return reply
+        kept = asyncio.ensure_future(record_usage(ctx, draft))
+        await asyncio.shield(kept)
+    return Called(reply, kept.result())

@@ -6,7 +6,6 @@ rates. What is kept is in `judgements.py`; the same at half price, with time, in
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,9 +13,10 @@ from typing import Final
 from ccn_mcp.domain.errors import BadInput, BadJudgement, CostCeiling, JudgeFailed, Refused
 from ccn_mcp.domain.judging import RUNS_DEFAULT, RUNS_MAX, RUNS_MIN, Run, combine, needed_of, parse, request
 from ccn_mcp.domain.limits import PAGE_MESSAGES_MAX
-from ccn_mcp.domain.models import Draft, MessageQuery
+from ccn_mcp.domain.models import MessageQuery
 from ccn_mcp.domain.spending import FREE
 from ccn_mcp.domain.talk import Asked, Reply
+from ccn_mcp.node.calling import call
 from ccn_mcp.node.context import Caller, Context, must_record
 from ccn_mcp.node.examining import LAST_DEFAULT, REPLIES_MIN, TOKENS_DEFAULT, Examined, examined
 from ccn_mcp.node.judgements import (
@@ -27,7 +27,6 @@ from ccn_mcp.node.judgements import (
     last_attempt,
 )
 from ccn_mcp.node.rubric import rubric
-from ccn_mcp.node.usage import check_ceiling, record_usage, usage_draft
 from ccn_mcp.ports import LanguageModel
 
 EVERY_MAX: Final = PAGE_MESSAGES_MAX
@@ -112,12 +111,21 @@ async def judge(
     tried: list[Tried] = []
     for number in range(runs):
         try:
-            await check_ceiling(ctx, ready.asked, conversation_id)
+            reply, usage = await call(
+                ctx,
+                caller,
+                port,
+                ready.asked,
+                purpose="judge",
+                conversation=conversation_id,
+                instance=ready.order.instance_id,
+                on_wait=on_wait,
+            )
         except CostCeiling:
             if tried:
                 await keep(ctx, caller, ready.order, ready.examined, None, tried, port.backend)
             raise
-        tried.append(await _run(ctx, caller, port, ready, on_wait))
+        tried.append(read(reply, ready.examined, usage.seq))
         on_run(number + 1, runs)
         if hopeless(tried, runs):
             break
@@ -148,32 +156,6 @@ async def conclude(
     raise JudgeFailed(
         f"{len(usable)} of {len(tried)} replies of the judge can be used, and {needed} are needed{early}; there is no "
         f"judgement, and what they cost is recorded. The last problem: {problem}"
-    )
-
-
-async def _run(ctx: Context, caller: Caller, port: LanguageModel, ready: Prepared, on_wait: Say) -> Tried:
-    """One run: asked, its cost recorded, then read."""
-    reply = Reply()
-    try:
-        await port.answer(ready.asked, reply, on_wait=on_wait)
-    finally:
-        # Whatever ended the call, its cost is recorded, and a second Ctrl-C does not stop that.
-        draft = _usage(ctx, caller, ready, reply, port.backend)
-        kept = asyncio.ensure_future(record_usage(ctx, draft))
-        await asyncio.shield(kept)
-    return read(reply, ready.examined, kept.result().seq)
-
-
-def _usage(ctx: Context, caller: Caller, ready: Prepared, reply: Reply, backend: str) -> Draft:
-    return usage_draft(
-        ctx,
-        caller,
-        ready.asked,
-        reply,
-        backend=backend,
-        purpose="judge",
-        conversation=ready.order.conversation_id,
-        instance=ready.order.instance_id,
     )
 
 

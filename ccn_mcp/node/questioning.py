@@ -133,7 +133,7 @@ async def _ask(
     on_wait: Callable[[str], None],
 ) -> list[str] | Arm:
     """The six answers, or why there are none; what it cost is recorded either way."""
-    reply = await call(
+    reply, _ = await call(
         ctx,
         caller,
         port,

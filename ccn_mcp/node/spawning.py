@@ -89,7 +89,7 @@ async def _try(
         opened = await validate_character(ctx, caller, instance_id=loaded.ids.instance_id)
         run, questions, note = opened["run_id"], opened["questions"], "the receipt came back"
     asked = _asked(loaded, model, questions)
-    reply = await call(
+    reply, _ = await call(
         ctx,
         caller,
         port,

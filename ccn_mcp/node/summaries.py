@@ -15,7 +15,7 @@ from ccn_mcp.domain.ledger import Kind
 from ccn_mcp.domain.masking import mask
 from ccn_mcp.domain.models import Body, Draft, Group, Guard, Record, RecordQuery
 from ccn_mcp.domain.plate import fenced
-from ccn_mcp.domain.prompt import SUMMARY_LABEL, quoted
+from ccn_mcp.domain.prompt import quoted, summarised
 from ccn_mcp.domain.talk import Asked, Turn, text_block, text_of
 from ccn_mcp.node.context import LOCAL, Context
 
@@ -46,7 +46,7 @@ class Summary:
 
     def shown(self) -> str:
         """As a model reads it."""
-        return SUMMARY_LABEL + "\n\n" + fenced("summary", quoted(self.text))
+        return summarised(self.text)
 
 
 async def newest_summary(ctx: Context, conversation: str) -> Summary | None:

@@ -272,7 +272,7 @@ class Talk:
         gone = [one for one in await self._turns(self._kept_from) if one.seq < until]
         asked = summary_request(self.model, self._summary, [one.turn for one in gone])
         on_wait(f"{len(gone)} earlier turns no longer fit and are being summarised; they stay in the record")
-        reply = await call(
+        reply, _ = await call(
             self.ctx,
             self.caller,
             self.port,

@@ -55,7 +55,9 @@ class Held:
 async def asking(node: Node, port: ScriptedModel, ctx: Context | None = None) -> Reply:
     there = await node.open_conversation()
     ctx = ctx or node.ctx
-    return await call(ctx, node.caller, port, ASKED, purpose="chat", conversation=there, instance="i_1")
+    return (
+        await call(ctx, node.caller, port, ASKED, purpose="chat", conversation=there, instance="i_1")
+    ).reply
 
 
 async def recorded(node: Node) -> list[Body]:
