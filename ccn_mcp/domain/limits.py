@@ -76,6 +76,9 @@ ZIP_MEMBERS_MAX: Final = 10_000
 # ---- Plate ----
 PLATE_BYTES_MAX: Final = 262_144
 PLATE_TOKENS_MAX: Final = 20_000
+BYTES_PER_TOKEN: Final = 3
+"""Fewer UTF-8 bytes than a token has in most texts, so that an estimate is rather too high; no tokenizer is public."""
+
 CONTEXT_TOKENS_DEFAULT: Final = 12_000
 CONTEXT_TOKENS_MIN: Final = 500
 CONTEXT_TOKENS_MAX: Final = 60_000

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ccn_mcp.domain.character import RELATIONAL, TRAITS, Vector, parse_vector
 from ccn_mcp.domain.errors import BadPlate, BadVector
-from ccn_mcp.domain.limits import PLATE_BYTES_MAX, PLATE_TOKENS_MAX
+from ccn_mcp.domain.limits import BYTES_PER_TOKEN, PLATE_BYTES_MAX, PLATE_TOKENS_MAX
 
 if TYPE_CHECKING:
     from yaml import Event, Node
@@ -101,7 +101,7 @@ class Plate:
 
 def estimate_tokens(text: str) -> int:
     """Tokens of `text`, estimated as a third of its UTF-8 bytes, rounded up: no tokenizer is public."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 3)
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def parse_plate(data: bytes) -> Plate:
@@ -111,8 +111,8 @@ def parse_plate(data: bytes) -> Plate:
         BadPlate: too large (with the token estimate), not UTF-8, characters that cannot be stored or
             shown, front matter that is not plain YAML, or a field that is not as docs/plate.md says.
     """
-    if len(data) > PLATE_BYTES_MAX:
-        raise BadPlate(_TOO_LONG.format(f"this file has {len(data):,} bytes", -(-len(data) // 3)))
+    if (size := len(data)) > PLATE_BYTES_MAX:
+        raise BadPlate(_TOO_LONG.format(f"this file has {size:,} bytes", -(-size // BYTES_PER_TOKEN)))
     front, body = _split(_decode(data))
     fields = _front_matter(front)
     boundaries = _texts(fields.pop("boundaries", NOTHING), "boundaries", BOUNDARIES_MAX, BOUNDARY_CHARS_MAX)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Final, TypeAlias
 
-from ccn_mcp.domain.limits import JSON_INT_MAX
+from ccn_mcp.domain.limits import BYTES_PER_TOKEN, JSON_INT_MAX
 from ccn_mcp.domain.plate import Plate, estimate_tokens, fenced, render_plate
 
 SERVER_INSTRUCTIONS: Final = """\
@@ -106,7 +106,6 @@ NOTICE_FILE_UNUSED: Final = (
     "The file that the person chose in this client's settings cannot be used as a Plate; tell them: {why}"
 )
 
-_BYTES_PER_TOKEN: Final = 3
 _CUT_BYTES_MIN: Final = 60
 """Less of a turn than this says nothing; it is left out instead."""
 
@@ -220,7 +219,7 @@ def assemble(
     pass them to, and nothing is said of any.
     """
     turns = sorted(history, key=lambda turn: turn.seq)
-    record = _record(turns, budget_tokens * _BYTES_PER_TOKEN)
+    record = _record(turns, budget_tokens * BYTES_PER_TOKEN)
     left_out = notices.earlier_turns + len(turns) - record.included
     shown = turns[len(turns) - record.included :]
     before = shown[0].seq if shown else turns[-1].seq + 1 if turns else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ccn_mcp.domain.jcs import replace_unstorable
-from ccn_mcp.domain.limits import CONTENT_BYTES_MAX
+from ccn_mcp.domain.limits import BYTES_PER_TOKEN, CONTENT_BYTES_MAX
 from ccn_mcp.domain.masking import mask
 
 if TYPE_CHECKING:
@@ -176,10 +176,6 @@ def turn_of(body: Mapping[str, Any]) -> Turn | None:
     if body.get("ended") not in (None, *WELL, "max_tokens"):
         blocks = (*blocks, text_block(INTERRUPTED))
     return Turn(str(role), blocks, model if isinstance(model, str) else None)
-
-
-BYTES_PER_TOKEN: Final = 3
-"""Fewer than there are in most texts, so that an estimate is rather too high; no tokenizer is public."""
 
 
 def tokens_of(blocks: Iterable[Block]) -> int:

@@ -16,6 +16,7 @@ from ccn_mcp import settings
 from ccn_mcp.app import node_of
 from ccn_mcp.domain.entries import SESSION
 from ccn_mcp.domain.errors import CcnError
+from ccn_mcp.domain.limits import BYTES_PER_TOKEN
 from ccn_mcp.domain.plate import render_plate
 from ccn_mcp.interop import leftover, privacy, trouble
 from ccn_mcp.interop.claude_code import prompts
@@ -40,7 +41,6 @@ PLATE_CHARS_MAX: Final = 6_000
 REST_CHARS: Final = 3_000
 """What the labels and the session's facts take at the most."""
 
-BYTES_A_TOKEN: Final = 3
 SIBLINGS_MAX: Final = 5
 """Other transcripts of the same project that are looked through for turns that no hook has seen."""
 
@@ -126,7 +126,7 @@ async def _facts(call: Call, *, again: bool) -> str:
         plate = render_plate((await current_plate(node.ctx)).plate)
         shown = plate if len(plate) <= PLATE_CHARS_MAX else PLATE_APART
         note = await _compaction(call, node)
-        room = 0 if again else (OUTPUT_CHARS_MAX - REST_CHARS - len(shown) - len(note)) // BYTES_A_TOKEN
+        room = 0 if again else (OUTPUT_CHARS_MAX - REST_CHARS - len(shown) - len(note)) // BYTES_PER_TOKEN
         loaded: Loaded = await node.load_plate(history_tokens=room, model=_model(call))
     if again:
         return RESUMED.format(**loaded)
